@@ -1,0 +1,225 @@
+//! CIFAR-10 and CIFAR-100 as Krizhevsky distributes them, the test images: binary rows, or python batches.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_pickle::{DeOptions, HashableValue, Value};
+
+use super::resize::Rgb8;
+use super::{Dataset, Image, Sample};
+use crate::error::{Error, Result};
+
+const SIDE: usize = 32;
+const PIXELS: usize = 3 * SIDE * SIDE;
+
+/// One of the four forms.
+struct Form {
+    /// The folder's name inside the archive.
+    folder: &'static str,
+    /// The file with the test images.
+    file: &'static str,
+    kind: &'static str,
+    classes: usize,
+    read: fn(&Form, &[u8]) -> Result<Rows, String>,
+    /// Bytes before the label in a binary row, or the key of the labels in a python batch.
+    label: Label,
+}
+
+enum Label {
+    Byte(usize),
+    Key(&'static str),
+}
+
+/// Labels and pixel rows (red plane, green plane, blue plane).
+type Rows = (Vec<usize>, Vec<u8>);
+
+const FORMS: [Form; 4] = [
+    Form {
+        folder: "cifar-10-batches-bin",
+        file: "test_batch.bin",
+        kind: "cifar10-test",
+        classes: 10,
+        read: binary,
+        label: Label::Byte(0),
+    },
+    Form {
+        folder: "cifar-100-binary",
+        file: "test.bin",
+        kind: "cifar100-test",
+        classes: 100,
+        read: binary,
+        label: Label::Byte(1),
+    },
+    Form {
+        folder: "cifar-10-batches-py",
+        file: "test_batch",
+        kind: "cifar10-test",
+        classes: 10,
+        read: python,
+        label: Label::Key("labels"),
+    },
+    Form {
+        folder: "cifar-100-python",
+        file: "test",
+        kind: "cifar100-test",
+        classes: 100,
+        read: python,
+        label: Label::Key("fine_labels"),
+    },
+];
+
+/// The test images, if the folder (or the archive's own folder inside it) is a CIFAR one; `None` if it is not.
+pub fn open(root: &Path) -> Result<Option<Dataset>> {
+    let found = FORMS.iter().find_map(|form| {
+        let candidates = [root.join(form.file), root.join(form.folder).join(form.file)];
+        candidates.into_iter().find(|path| path.is_file()).map(|path| (form, path))
+    });
+    found.map(|(form, path)| load(form, &path)).transpose()
+}
+
+fn load(form: &Form, path: &PathBuf) -> Result<Dataset> {
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let (labels, pixels) = (form.read)(form, &bytes).map_err(|reason| Error::data(path, reason))?;
+    let samples = labels.into_iter().zip(pixels.chunks_exact(PIXELS)).enumerate().map(|(index, (label, planes))| {
+        if label >= form.classes {
+            return Err(Error::data(path, format!("image {index} has label {label}; {} classes", form.classes)));
+        }
+        let data = (0..SIDE * SIDE).flat_map(|at| [0, 1, 2].map(|plane| planes[plane * SIDE * SIDE + at])).collect();
+        let image = Rgb8::new(SIDE, SIDE, data).map_err(|error| Error::data(path, error.to_string()))?;
+        Ok(Sample { id: format!("image {index}"), label, image: Image::Pixels(image) })
+    });
+    Ok(Dataset { kind: form.kind, samples: samples.collect::<Result<_>>()?, classes: Vec::new() })
+}
+
+fn binary(form: &Form, bytes: &[u8]) -> Result<Rows, String> {
+    let Label::Byte(at) = form.label else { return Err("not a binary form".into()) };
+    let row = at + 1 + PIXELS;
+    if bytes.is_empty() || bytes.len() % row != 0 {
+        return Err(format!("{} bytes are no whole number of {row}-byte rows; the file is truncated", bytes.len()));
+    }
+    let rows = bytes.chunks_exact(row);
+    Ok(rows.map(|row| (usize::from(row[at]), &row[at + 1..])).fold(Rows::default(), |mut all, (label, pixels)| {
+        all.0.push(label);
+        all.1.extend_from_slice(pixels);
+        all
+    }))
+}
+
+fn python(form: &Form, bytes: &[u8]) -> Result<Rows, String> {
+    let Label::Key(key) = form.label else { return Err("not a python form".into()) };
+    // The batches were pickled by Python 2: their strings are bytes, and decoding would spoil the pixels. numpy's array
+    // comes out as the tuple that its __setstate__ takes.
+    let options = DeOptions::new().replace_unresolved_globals();
+    let value = serde_pickle::value_from_slice(bytes, options).map_err(|error| format!("not a python batch: {error}"))?;
+    let Value::Dict(batch) = value else { return Err("not a python batch: no dictionary".into()) };
+    let labels = match field(&batch, key) {
+        Some(Value::List(labels)) => labels
+            .iter()
+            .map(|label| match label {
+                Value::I64(label) => usize::try_from(*label).ok(),
+                _ => None,
+            })
+            .collect::<Option<Vec<_>>>(),
+        _ => None,
+    };
+    let labels = labels.ok_or_else(|| format!("its {key:?} is no list of numbers"))?;
+    let pixels = match field(&batch, "data") {
+        // (version, shape, type, column order, bytes)
+        Some(Value::Tuple(state)) => match &state[..] {
+            [_, Value::Tuple(shape), _, Value::Bool(false), Value::Bytes(pixels)]
+                if shape[..] == [Value::I64(labels.len() as i64), Value::I64(PIXELS as i64)]
+                    && pixels.len() == labels.len() * PIXELS =>
+            {
+                Some(pixels.clone())
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    let pixels = pixels.ok_or_else(|| format!("its \"data\" is no array of {} x {PIXELS} bytes", labels.len()))?;
+    Ok((labels, pixels))
+}
+
+/// Keys are bytes from Python 2 and text from Python 3.
+fn field<'a>(batch: &'a BTreeMap<HashableValue, Value>, key: &str) -> Option<&'a Value> {
+    batch
+        .get(&HashableValue::Bytes(key.as_bytes().to_vec()))
+        .or_else(|| batch.get(&HashableValue::String(key.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two images: each plane constant, so a swapped plane or a shifted row shows.
+    fn rows() -> Vec<u8> {
+        let planes = |colours: [u8; 3]| colours.into_iter().flat_map(|colour| vec![colour; SIDE * SIDE]);
+        planes([1, 2, 3]).chain(planes([250, 10, 255])).collect()
+    }
+
+    fn check(dataset: &Dataset, kind: &str) {
+        assert_eq!(dataset.kind, kind);
+        let shown: Vec<_> = dataset
+            .samples
+            .iter()
+            .map(|sample| (sample.label, sample.image.pixels().unwrap().data()[..4].to_vec()))
+            .collect();
+        assert_eq!(shown, [(3, vec![1, 2, 3, 1]), (8, vec![250, 10, 255, 250])]);
+    }
+
+    fn write(file: &str, bytes: &[u8]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+        root
+    }
+
+    #[test]
+    fn binary_rows_of_both_sets() {
+        let rows = rows();
+        let (first, second) = rows.split_at(PIXELS);
+        let ten = [&[3], first, &[8], second].concat();
+        let root = write("cifar-10-batches-bin/test_batch.bin", &ten);
+        check(&open(root.path()).unwrap().unwrap(), "cifar10-test");
+        check(&open(&root.path().join("cifar-10-batches-bin")).unwrap().unwrap(), "cifar10-test");
+        let hundred = [&[19, 3], first, &[0, 8], second].concat();
+        check(&open(write("test.bin", &hundred).path()).unwrap().unwrap(), "cifar100-test");
+    }
+
+    #[test]
+    fn truncated_and_mislabelled_files_are_refused() {
+        let root = write("test_batch.bin", &rows());
+        assert!(open(root.path()).unwrap_err().to_string().contains("6144 bytes are no whole number of 3073-byte rows"));
+        let root = write("test_batch.bin", &[&[10], &rows()[..PIXELS]].concat());
+        assert!(open(root.path()).unwrap_err().to_string().contains("image 0 has label 10; 10 classes"));
+        let root = write("test_batch", b"\x80\x02}.");
+        assert!(open(root.path()).unwrap_err().to_string().contains("its \"labels\" is no list of numbers"));
+        let root = write("test_batch", b"ELF");
+        assert!(open(root.path()).unwrap_err().to_string().contains("not a python batch"));
+        assert!(open(tempfile::tempdir().unwrap().path()).unwrap().is_none());
+    }
+
+    /// The opcodes that Python 2's cPickle writes for a batch, in its order: `{'labels': [...], 'data': ndarray}`.
+    fn python_2_batch(labels_key: &str) -> Vec<u8> {
+        let mut pickle = b"\x80\x02}q\x01(U".to_vec();
+        pickle.push(labels_key.len() as u8);
+        pickle.extend(labels_key.as_bytes());
+        pickle.extend(b"q\x02]q\x03(K\x03K\x08eU\x04dataq\x04");
+        pickle.extend(b"cnumpy.core.multiarray\n_reconstruct\nq\x05cnumpy\nndarray\nq\x06K\x00\x85U\x01b\x87Rq\x07");
+        pickle.extend(b"(K\x01K\x02M\x00\x0c\x86cnumpy\ndtype\nq\x08U\x02u1K\x00K\x01\x87Rq\x09");
+        pickle.extend(b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T");
+        pickle.extend(((2 * PIXELS) as u32).to_le_bytes());
+        pickle.extend(rows());
+        pickle.extend(b"tbu.");
+        pickle
+    }
+
+    #[test]
+    fn python_2_batches_of_both_sets() {
+        let root = write("cifar-10-batches-py/test_batch", &python_2_batch("labels"));
+        check(&open(root.path()).unwrap().unwrap(), "cifar10-test");
+        let root = write("cifar-100-python/test", &python_2_batch("fine_labels"));
+        check(&open(root.path()).unwrap().unwrap(), "cifar100-test");
+    }
+}

@@ -1,0 +1,84 @@
+//! The embedded digits: Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, UCI, CC BY 4.0), its test
+//! partition as scikit-learn ships it.
+
+use std::io::Read;
+use std::path::Path;
+
+use super::resize::Rgb8;
+use super::{Dataset, Image, Sample};
+use crate::error::{Error, Result};
+
+const CSV: &[u8] = include_bytes!("digits.csv.gz");
+/// Rows for training; the rest validates.
+const TRAINING: usize = 1437;
+/// Pixels of a side in the source.
+const SIDE: usize = 8;
+/// Each source pixel becomes a square of this side.
+const ZOOM: usize = 4;
+
+/// The last 360 images, 32x32, in file order; ids are the row numbers from 1.
+pub fn validation() -> Result<Dataset> {
+    let mut samples = read().map_err(|reason| Error::data(Path::new("digits.csv.gz"), reason))?;
+    Ok(Dataset {
+        kind: "digits-val",
+        samples: samples.split_off(TRAINING),
+        classes: (0..10).map(|digit| digit.to_string()).collect(),
+    })
+}
+
+fn read() -> Result<Vec<Sample>, String> {
+    let mut csv = String::new();
+    flate2::read::GzDecoder::new(CSV).read_to_string(&mut csv).map_err(|error| error.to_string())?;
+    csv.lines().enumerate().map(|(index, line)| sample(index + 1, line)).collect()
+}
+
+fn sample(row: usize, line: &str) -> Result<Sample, String> {
+    let values: Vec<usize> = line
+        .split(',')
+        .map(|value| value.trim().parse::<usize>().ok().filter(|&value| value <= 16))
+        .collect::<Option<_>>()
+        .filter(|values: &Vec<usize>| values.len() == SIDE * SIDE + 1)
+        .ok_or_else(|| format!("row {row} is not 64 values from 0 to 16 and a digit"))?;
+    let (pixels, label) = (&values[..SIDE * SIDE], values[SIDE * SIDE]);
+    let side = SIDE * ZOOM;
+    let data = (0..side * side)
+        .flat_map(|index| {
+            let (y, x) = (index / side / ZOOM, index % side / ZOOM);
+            [((pixels[y * SIDE + x] * 255 + 8) / 16) as u8; 3]
+        })
+        .collect();
+    let image = Rgb8::new(side, side, data).map_err(|error| error.to_string())?;
+    Ok(Sample { id: format!("row {row}"), label, image: Image::Pixels(image) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_validation_images_are_the_last_360() {
+        let digits = validation().unwrap();
+        assert_eq!(digits.samples.len(), 360);
+        // results.json of the Torch7 run: val_labels.
+        let first: Vec<_> = digits.samples[..12].iter().map(|sample| sample.label).collect();
+        assert_eq!(first, [2, 3, 4, 5, 6, 7, 8, 9, 0, 9, 5, 5]);
+        assert_eq!(digits.samples[0].id, "row 1438");
+    }
+
+    #[test]
+    fn a_value_becomes_a_square_of_equal_bytes() {
+        let mut line = vec!["0"; 65];
+        line[1] = "16";
+        line[8] = "3";
+        line[64] = "7";
+        let Sample { label, image: Image::Pixels(image), .. } = sample(1, &line.join(",")).unwrap() else { panic!() };
+        assert_eq!(label, 7);
+        let at = |x: usize, y: usize| image.data()[3 * (y * 32 + x)..][..3].to_vec();
+        assert_eq!(at(4, 0), [255; 3]);
+        assert_eq!(at(7, 3), [255; 3]);
+        assert_eq!(at(8, 0), [0; 3]);
+        // floor((3 * 255 + 8) / 16)
+        assert_eq!(at(0, 4), [48; 3]);
+        assert!(sample(1, "1,2,3").is_err());
+    }
+}

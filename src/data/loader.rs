@@ -1,0 +1,111 @@
+//! Batches prepared on threads ahead of the network.
+
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
+
+use super::Sample;
+use super::transform::Transform;
+use crate::error::Result;
+
+/// Some images, ready for the network.
+#[derive(Debug)]
+pub struct Batch {
+    /// Index of the first image in the data set.
+    pub start: usize,
+    /// How many.
+    pub len: usize,
+    /// (len, channels, crop, crop).
+    pub pixels: Vec<f32>,
+}
+
+/// Shows every sample to `consume`, `size` at a time and in order, while `threads` threads decode what comes next.
+///
+/// The first error, of an image or of `consume`, ends it. Each thread is at most two batches ahead.
+pub fn each_batch(
+    samples: &[Sample],
+    transform: &Transform,
+    size: usize,
+    threads: usize,
+    mut consume: impl FnMut(Batch) -> Result<()>,
+) -> Result<()> {
+    let (size, threads) = (size.max(1), threads.max(1));
+    thread::scope(|scope| {
+        // Thread t prepares batches t, t + threads, …, so taking from them in turn gives the order of the data.
+        let workers: Vec<Receiver<Result<Batch>>> = (0..threads)
+            .map(|first| {
+                let (sender, receiver) = sync_channel(1);
+                scope.spawn(move || {
+                    for (number, chunk) in samples.chunks(size).enumerate().skip(first).step_by(threads) {
+                        // The receiver is gone once something failed.
+                        if sender.send(prepare(chunk, number * size, transform)).is_err() {
+                            break;
+                        }
+                    }
+                });
+                receiver
+            })
+            .collect();
+        for number in 0..samples.len().div_ceil(size) {
+            if let Ok(batch) = workers[number % threads].recv() {
+                consume(batch?)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn prepare(samples: &[Sample], start: usize, transform: &Transform) -> Result<Batch> {
+    let mut pixels = Vec::new();
+    for sample in samples {
+        transform.append(&sample.image.pixels()?, &mut pixels).map_err(|error| error.of(&sample.id))?;
+    }
+    Ok(Batch { start, len: samples.len(), pixels })
+}
+
+#[cfg(test)]
+mod tests {
+    use densenet_arch::Protocol;
+
+    use super::*;
+    use crate::data::resize::Rgb8;
+    use crate::data::{Image, digits};
+    use crate::error::Error;
+
+    fn transform() -> Transform {
+        Transform::new(&Protocol::named("digits").unwrap(), 3).unwrap()
+    }
+
+    #[test]
+    fn batches_come_in_order_whatever_the_threads() {
+        let samples = digits::validation().unwrap().samples;
+        let run = |size, threads| {
+            let (mut starts, mut pixels) = (Vec::new(), Vec::new());
+            each_batch(&samples, &transform(), size, threads, |batch| {
+                starts.push((batch.start, batch.len));
+                pixels.extend(batch.pixels);
+                Ok(())
+            })
+            .unwrap();
+            (starts, pixels)
+        };
+        let (starts, pixels) = run(100, 3);
+        assert_eq!(starts, [(0, 100), (100, 100), (200, 100), (300, 60)]);
+        assert_eq!(pixels.len(), 360 * 3 * 32 * 32);
+        assert!(run(7, 1).1 == pixels && run(360, 8).1 == pixels);
+    }
+
+    #[test]
+    fn the_first_bad_image_ends_it_with_its_name() {
+        let mut samples = digits::validation().unwrap().samples;
+        samples[150].image = Image::Pixels(Rgb8::new(1, 1, vec![0; 3]).unwrap());
+        let mut seen = 0;
+        let error = each_batch(&samples, &transform(), 100, 2, |batch| {
+            seen += batch.len;
+            Ok(())
+        });
+        assert_eq!(seen, 100);
+        assert!(error.unwrap_err().to_string().starts_with("row 1588: "));
+        let stop = each_batch(&samples, &transform(), 10, 2, |_| Err(Error::Negative("stop".into())));
+        assert_eq!(stop.unwrap_err().to_string(), "stop");
+    }
+}
