@@ -1,0 +1,173 @@
+//! NumPy's .npy arrays, versions 1 and 2: little-endian, in C order. Layout: numpy.lib.format.
+
+use thiserror::Error;
+
+/// Why bytes are not the array asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NpyError {
+    /// The first bytes are not NumPy's.
+    #[error("not an .npy file: it does not start with \\x93NUMPY")]
+    Magic,
+    /// Another version of the format.
+    #[error(".npy version {0} is not read; save it as version 1 or 2")]
+    Version(u8),
+    /// The file ends inside its header.
+    #[error(".npy file ends inside its header")]
+    Truncated,
+    /// A header that is not the dictionary of three keys.
+    #[error(".npy header is malformed at byte {offset}: expected {expected}")]
+    Header {
+        /// Offset in the header's text.
+        offset: usize,
+        /// What should stand there.
+        expected: &'static str,
+    },
+    /// Another type of number.
+    #[error(".npy array has type {found:?}, not {wanted:?}; convert it first")]
+    Type {
+        /// The header's descr.
+        found: String,
+        /// The one that is read.
+        wanted: &'static str,
+    },
+    /// Columns first.
+    #[error(".npy array is in Fortran order; save it in C order")]
+    FortranOrder,
+    /// More or fewer numbers than the shape has.
+    #[error(".npy array of shape {shape:?} does not fit its {bytes} bytes of data")]
+    Length {
+        /// The header's shape.
+        shape: Vec<usize>,
+        /// Bytes after the header.
+        bytes: usize,
+    },
+}
+
+/// Shape and values of an array of `<f4`.
+pub fn read_f32(bytes: &[u8]) -> Result<(Vec<usize>, Vec<f32>), NpyError> {
+    let (shape, data) = read(bytes, "<f4", size_of::<f32>())?;
+    let (values, _) = data.as_chunks();
+    Ok((shape, values.iter().map(|&value| f32::from_le_bytes(value)).collect()))
+}
+
+/// Shape and values of an array of `|u1`.
+pub fn read_u8(bytes: &[u8]) -> Result<(Vec<usize>, Vec<u8>), NpyError> {
+    let (shape, data) = read(bytes, "|u1", size_of::<u8>())?;
+    Ok((shape, data.to_vec()))
+}
+
+fn read<'a>(bytes: &'a [u8], wanted: &'static str, width: usize) -> Result<(Vec<usize>, &'a [u8]), NpyError> {
+    let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or(NpyError::Magic)?;
+    let (&[major, _minor], rest) = rest.split_first_chunk().ok_or(NpyError::Truncated)?;
+    let (length, rest) = match major {
+        1 => rest.split_first_chunk().map(|(&length, rest)| (usize::from(u16::from_le_bytes(length)), rest)),
+        2 => rest.split_first_chunk().map(|(&length, rest)| (u32::from_le_bytes(length) as usize, rest)),
+        _ => return Err(NpyError::Version(major)),
+    }
+    .ok_or(NpyError::Truncated)?;
+    let (header, data) = rest.split_at_checked(length).ok_or(NpyError::Truncated)?;
+    let header = Header::parse(header)?;
+    if header.descr != wanted {
+        return Err(NpyError::Type { found: header.descr.to_owned(), wanted });
+    }
+    if header.fortran_order {
+        return Err(NpyError::FortranOrder);
+    }
+    let size = header.shape.iter().try_fold(width, |size, &side| size.checked_mul(side));
+    if size != Some(data.len()) {
+        return Err(NpyError::Length { shape: header.shape, bytes: data.len() });
+    }
+    Ok((header.shape, data))
+}
+
+struct Header<'a> {
+    descr: &'a str,
+    fortran_order: bool,
+    shape: Vec<usize>,
+}
+
+impl<'a> Header<'a> {
+    fn parse(header: &'a [u8]) -> Result<Self, NpyError> {
+        let text =
+            str::from_utf8(header).map_err(|error| NpyError::Header { offset: error.valid_up_to(), expected: "text" })?;
+        let mut text = Text { rest: text, length: text.len() };
+        let (mut descr, mut fortran_order, mut shape) = (None, None, None);
+        text.expect("{")?;
+        while !text.take("}") {
+            let key = text.string()?;
+            text.expect(":")?;
+            match key {
+                "descr" => descr = Some(text.string()?),
+                "fortran_order" => fortran_order = Some(text.truth()?),
+                "shape" => shape = Some(text.tuple()?),
+                _ => return Err(text.error("descr, fortran_order or shape")),
+            }
+            if !text.take(",") {
+                text.expect("}")?;
+                break;
+            }
+        }
+        match (descr, fortran_order, shape) {
+            (Some(descr), Some(fortran_order), Some(shape)) => Ok(Self { descr, fortran_order, shape }),
+            _ => Err(text.error("all of descr, fortran_order and shape")),
+        }
+    }
+}
+
+/// The part of Python's literals that headers use.
+struct Text<'a> {
+    rest: &'a str,
+    length: usize,
+}
+
+impl<'a> Text<'a> {
+    fn error(&self, expected: &'static str) -> NpyError {
+        NpyError::Header { offset: self.length - self.rest.len(), expected }
+    }
+
+    /// Whether the token comes next, after blanks; if so, it is passed.
+    fn take(&mut self, token: &str) -> bool {
+        self.rest = self.rest.trim_start();
+        match self.rest.strip_prefix(token) {
+            Some(rest) => {
+                self.rest = rest;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn expect(&mut self, token: &'static str) -> Result<(), NpyError> {
+        if self.take(token) { Ok(()) } else { Err(self.error(token)) }
+    }
+
+    fn string(&mut self) -> Result<&'a str, NpyError> {
+        let quote = if self.take("\"") { '"' } else { self.expect("'").map(|()| '\'')? };
+        let (string, rest) = self.rest.split_once(quote).ok_or(self.error("the end of a string"))?;
+        self.rest = rest;
+        Ok(string)
+    }
+
+    fn truth(&mut self) -> Result<bool, NpyError> {
+        let truth = self.take("True");
+        if truth || self.take("False") { Ok(truth) } else { Err(self.error("True or False")) }
+    }
+
+    fn tuple(&mut self) -> Result<Vec<usize>, NpyError> {
+        let mut values = Vec::new();
+        self.expect("(")?;
+        while !self.take(")") {
+            self.rest = self.rest.trim_start();
+            let end = self.rest.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(self.rest.len());
+            let (digits, rest) = self.rest.split_at(end);
+            values.push(digits.parse().map_err(|_| self.error("a size"))?);
+            self.rest = rest;
+            if !self.take(",") {
+                self.expect(")")?;
+                break;
+            }
+        }
+        Ok(values)
+    }
+}
