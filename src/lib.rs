@@ -1,2 +1,15 @@
-//! placeholder
+//! DenseNet weights of any origin, ready to use: the catalogue of what was published, the network on candle, images by the
+//! original preprocessing, evaluation.
+//!
+//! [`store::Store`] opens a model by name or path; [`store::Model::network`] builds it on a device.
+#![forbid(unsafe_code)]
+
+pub mod data;
+pub mod device;
+mod error;
+pub mod eval;
 pub mod model;
+pub mod parity;
+pub mod store;
+
+pub use error::{Error, Result};

@@ -1,1 +1,35 @@
-//! placeholder
+//! Checkpoints in, named tensors out, safetensors written. Nothing that is read is ever executed.
+//!
+//! - [`read`] parses a file of any known format into a [`Checkpoint`]: its tensors under their own names, and its tree.
+//! - [`convert`] maps a checkpoint to torchvision's names and accounts for every tensor; [`Conversion::write`] writes it.
+//!
+//! Untrusted bytes are the normal case: every length is checked against the bytes that are there before it is believed,
+//! nesting has a budget, and an error says format, byte and cause.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod alloc;
+mod checkpoint;
+mod convert;
+mod cursor;
+mod error;
+mod keymap;
+mod pickle;
+mod pytorch;
+mod report;
+mod safetensors;
+mod t7;
+mod t7_network;
+mod tensor;
+mod write;
+mod zip;
+
+pub use checkpoint::{Checkpoint, Format, NamedTensor, Node, detect, read};
+pub use convert::{Conversion, Options, convert};
+pub use error::{Error, ErrorKind};
+pub use report::{Entry, Fate, Report};
+pub use tensor::{DType, Tensor};
+pub use write::write_raw;

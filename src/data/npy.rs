@@ -89,8 +89,8 @@ struct Header<'a> {
 
 impl<'a> Header<'a> {
     fn parse(header: &'a [u8]) -> Result<Self, NpyError> {
-        let text =
-            str::from_utf8(header).map_err(|error| NpyError::Header { offset: error.valid_up_to(), expected: "text" })?;
+        let text = str::from_utf8(header)
+            .map_err(|error| NpyError::Header { offset: error.valid_up_to(), expected: "text" })?;
         let mut text = Text { rest: text, length: text.len() };
         let (mut descr, mut fortran_order, mut shape) = (None, None, None);
         text.expect("{")?;
@@ -169,5 +169,81 @@ impl<'a> Text<'a> {
             }
         }
         Ok(values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixture(name: &str) -> Vec<u8> {
+        std::fs::read(format!("{}/tests/fixtures/preproc/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    }
+
+    /// A file of version 1 with that header.
+    fn file(header: &str, data: &[u8]) -> Vec<u8> {
+        let length = (header.len() as u16).to_le_bytes();
+        [b"\x93NUMPY\x01\x00".as_slice(), &length, header.as_bytes(), data].concat()
+    }
+
+    #[test]
+    fn reads_what_numpy_wrote() {
+        // ToTensor and Normalize of torchvision; the sum is numpy's.
+        let (shape, values) = read_f32(&fixture("one_full.f32_corner.npy")).unwrap();
+        assert_eq!(shape, [3, 32, 32]);
+        assert_eq!(values.len(), 3072);
+        assert!(values.iter().all(|value| (-2.2..2.7).contains(value)));
+        let (shape, values) = read_u8(&fixture("one_pixel_png.bilinear.r64c56.u8.npy")).unwrap();
+        assert_eq!(shape, [56, 56, 3]);
+        assert_eq!(values, [10, 200, 90].repeat(56 * 56));
+    }
+
+    #[test]
+    fn reads_the_header_however_it_is_written() {
+        let data = [0, 0, 128, 63, 0, 0, 0, 192];
+        let one = file("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }  \n", &data);
+        assert_eq!(read_f32(&one), Ok((vec![2], vec![1.0, -2.0])));
+        let other = file("{\"shape\":(1,2),\"fortran_order\":False,\"descr\":\"<f4\"}", &data);
+        assert_eq!(read_f32(&other), Ok((vec![1, 2], vec![1.0, -2.0])));
+        let scalar = file("{'descr': '<f4', 'fortran_order': False, 'shape': (), }", &data[..4]);
+        assert_eq!(read_f32(&scalar), Ok((vec![], vec![1.0])));
+        let empty = file("{'descr': '|u1', 'fortran_order': False, 'shape': (3, 0), }", &[]);
+        assert_eq!(read_u8(&empty), Ok((vec![3, 0], vec![])));
+        let mut two = one.clone();
+        two[6] = 2;
+        two.splice(10..10, [0, 0]);
+        assert_eq!(read_f32(&two), Ok((vec![2], vec![1.0, -2.0])));
+    }
+
+    #[test]
+    fn what_it_does_not_read_is_named() {
+        let good = file("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }", &[0; 8]);
+        let read = |header| read_f32(&file(header, &[0; 8])).unwrap_err();
+        assert_eq!(read_f32(b"PK\x03\x04").unwrap_err(), NpyError::Magic);
+        let mut three = good.clone();
+        three[6] = 3;
+        assert_eq!(read_f32(&three).unwrap_err(), NpyError::Version(3));
+        assert_eq!(read_f32(&good[..30]).unwrap_err(), NpyError::Truncated);
+        assert_eq!(read_u8(&good).unwrap_err(), NpyError::Type { found: "<f4".into(), wanted: "|u1" });
+        let fortran = "{'descr': '<f4', 'fortran_order': True, 'shape': (2,), }";
+        assert_eq!(read(fortran), NpyError::FortranOrder);
+        let short = "{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }";
+        assert_eq!(read(short), NpyError::Length { shape: vec![3], bytes: 8 });
+        let vast = "{'descr': '<f4', 'fortran_order': False, 'shape': (4294967296, 4294967296, 2), }";
+        assert!(matches!(read(vast), NpyError::Length { .. }));
+        let structured = "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,), }";
+        assert_eq!(read(structured), NpyError::Header { offset: 10, expected: "'" });
+        let missing = "{'descr': '<f4', 'fortran_order': False}";
+        assert_eq!(read(missing), NpyError::Header { offset: 40, expected: "all of descr, fortran_order and shape" });
+        let huge = "{'shape': (99999999999999999999,)}";
+        assert_eq!(read(huge), NpyError::Header { offset: 11, expected: "a size" });
+    }
+
+    #[test]
+    fn a_cut_file_is_an_error_at_every_length() {
+        let good = fixture("one_full.f32_corner.npy");
+        for length in (0..256).chain([good.len() - 1]) {
+            assert!(read_f32(&good[..length]).is_err(), "{length}");
+        }
     }
 }

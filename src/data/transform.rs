@@ -46,42 +46,46 @@ impl Transform {
 
     /// Appends the input of one image, channel after channel.
     pub fn append(&self, image: &Rgb8, pixels: &mut Vec<f32>) -> Result<(), TransformError> {
-        let grey;
-        let image = if self.channels == 1 {
-            grey = luma(image);
-            &grey
-        } else {
-            image
-        };
-        let unit = match self.protocol.range {
-            Range::Unit => 255.0,
-            Range::Byte => 1.0,
-        };
-        match self.interpolation() {
-            // Torch resizes floats from 0 to 1, so they are brought back to 0..255 for the common step.
-            Some((Interpolation::Torch7Bicubic, size, fit)) => {
-                let image = RgbF32::from_rgb8(image);
-                let (width, height) = target(&image_size(image.width(), image.height()), size, fit);
-                let resized = torch7::scale_bicubic(&image, width, height);
-                let crop = self.crop(resized.width(), resized.height(), CropRule::Torch7)?;
-                self.normalise(|x, y, channel| resized.at(crop.0 + x, crop.1 + y, channel) * 255.0 / unit, pixels);
-            }
-            Some((interpolation, size, fit)) => {
-                let (width, height) = target(&image_size(image.width(), image.height()), size, fit);
-                let (resized, rule) = match interpolation {
-                    Interpolation::PilBilinear => {
-                        (pillow::resize(image, width, height, pillow::Filter::Bilinear), CropRule::Pil)
-                    }
-                    Interpolation::PilBicubic => {
-                        (pillow::resize(image, width, height, pillow::Filter::Bicubic), CropRule::Pil)
-                    }
-                    _ => (opencv::resize_bilinear(image, width, height), CropRule::Opencv),
-                };
-                let crop = self.crop(resized.width(), resized.height(), rule)?;
-                self.normalise(|x, y, channel| f32::from(resized.at(crop.0 + x, crop.1 + y, channel)) / unit, pixels);
-            }
-            None => todo!(),
+        if self.channels == 1 {
+            return self.append_colour(&luma(image), pixels);
         }
-        Ok(())
+        self.append_colour(image, pixels)
+    }
+
+    fn append_colour(&self, image: &Rgb8, pixels: &mut Vec<f32>) -> Result<(), TransformError> {
+        let crop = self.protocol.crop;
+        let Some(resize) = self.protocol.resize else {
+            if (image.width(), image.height()) != (crop, crop) {
+                return Err(TransformError(format!(
+                    "the image is {}x{}; protocol {} takes {crop}x{crop} as they are",
+                    image.width(),
+                    image.height(),
+                    self.protocol.name
+                )));
+            }
+            return self.normalise(image, (0, 0), pixels);
+        };
+        let (width, height) = match resize.fit {
+            Fit::ShortSide => short_side(image.width(), image.height(), resize.size),
+            Fit::Stretch => (resize.size, resize.size),
+        };
+        match resize.interpolation {
+            Interpolation::PilBilinear => {
+                let resized = pillow::resize(image, width, height, pillow::Filter::Bilinear);
+                self.normalise(&resized, self.origin(width, height, CropRule::Pillow)?, pixels)
+            }
+            Interpolation::PilBicubic => {
+                let resized = pillow::resize(image, width, height, pillow::Filter::Bicubic);
+                self.normalise(&resized, self.origin(width, height, CropRule::Pillow)?, pixels)
+            }
+            Interpolation::OpencvBilinear => {
+                let resized = opencv::resize_bilinear(image, width, height);
+                self.normalise(&resized, self.origin(width, height, CropRule::Opencv)?, pixels)
+            }
+            Interpolation::Torch7Bicubic => {
+                let resized = torch7::scale_bicubic(&RgbF32::from(image), width, height);
+                self.normalise(&resized, self.origin(width, height, CropRule::Torch7)?, pixels)
+            }
+        }
     }
 }

@@ -120,3 +120,128 @@ pub fn crop_origin(width: usize, height: usize, crop: usize, rule: CropRule) -> 
     };
     Some((start(width)?, start(height)?))
 }
+
+/// Reference images and results for the tests of the resizers.
+#[cfg(test)]
+mod fixtures {
+    use std::path::PathBuf;
+
+    use serde_json::Value;
+    use sha2::{Digest, Sha256};
+
+    use super::Rgb8;
+
+    /// Bytes of a file of the fixtures.
+    pub(super) fn read(path: &str) -> Vec<u8> {
+        let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures")).join(path);
+        std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    pub(super) fn json(path: &str) -> Value {
+        serde_json::from_slice(&read(path)).unwrap()
+    }
+
+    /// `photo.jpg` as it is called in file names.
+    pub(super) fn stem(name: &str) -> String {
+        name.replace('.', "_")
+    }
+
+    /// The pixels that Pillow decoded, checked against their hash.
+    pub(super) fn image(name: &str) -> Rgb8 {
+        let path = match name.rsplit_once('.') {
+            Some((_, "png")) => format!("preproc/{name}"),
+            _ => format!("preproc/decoded/{}.png", stem(name)),
+        };
+        let pixels = image::load_from_memory(&read(&path)).unwrap().to_rgb8();
+        let image = Rgb8::new(pixels.width() as usize, pixels.height() as usize, pixels.into_raw()).unwrap();
+        assert_eq!(sha256(image.data()), json("preproc/expected.json")[name]["decoded_sha256"], "{name}");
+        image
+    }
+
+    /// The square of side `crop` that begins at (x, y).
+    pub(super) fn cut<T: Copy>(data: &[T], width: usize, (x, y): (usize, usize), crop: usize) -> Vec<T> {
+        data.chunks_exact(3 * width).skip(y).take(crop).flat_map(|row| &row[3 * x..3 * (x + crop)]).copied().collect()
+    }
+
+    pub(super) fn sha256(bytes: &[u8]) -> String {
+        Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// An image without structure, the same at each call.
+    pub(super) fn noise(width: usize, height: usize) -> Rgb8 {
+        let mut state = 1_u32;
+        let data = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        });
+        Rgb8::new(width, height, data.take(3 * width * height).collect()).unwrap()
+    }
+
+    /// Source and output sizes: enlarged, shrunk, one axis of each, one kept, single rows, columns and pixels.
+    pub(super) const SHAPES: [[usize; 4]; 12] = [
+        [7, 5, 23, 19],
+        [23, 19, 7, 5],
+        [64, 3, 5, 40],
+        [31, 17, 31, 6],
+        [31, 17, 12, 17],
+        [31, 17, 31, 17],
+        [1, 9, 4, 3],
+        [9, 1, 3, 4],
+        [1, 1, 3, 2],
+        [13, 11, 1, 1],
+        [40, 30, 20, 15],
+        [101, 37, 100, 38],
+    ];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_has_three_bytes_a_pixel_and_a_pixel() {
+        let image = Rgb8::new(2, 1, vec![0, 51, 255, 1, 2, 3]).unwrap();
+        assert_eq!((image.width(), image.height()), (2, 1));
+        let floats = RgbF32::from(&image);
+        assert_eq!((floats.width(), floats.height()), (2, 1));
+        // 3 * f32(1/255) is 1 ulp above 3 / 255.
+        assert_eq!(floats.data()[..3], [0.0, 0.2, 1.0]);
+        assert_eq!(floats.data()[5].to_bits(), (3.0_f32 / 255.0).to_bits() + 1);
+        for (width, height, length) in [(2, 1, 5), (0, 0, 0), (usize::MAX, 2, 6)] {
+            let error = Rgb8::new(width, height, vec![0; length]).unwrap_err();
+            assert_eq!(error, SizeError { width, height, length });
+        }
+    }
+
+    #[test]
+    fn the_short_side_gets_the_size() {
+        // Sizes of the references that Torch and Pillow gave.
+        for (path, at) in [("torch_image/expected.json", "sizes")] {
+            let sizes = fixtures::json(path);
+            let sizes = sizes[at].as_array().unwrap();
+            assert!(sizes.len() > 10);
+            for size in sizes {
+                let number = |key: &str| size[key].as_u64().unwrap() as usize;
+                let got = short_side(number("w"), number("h"), number("size"));
+                assert_eq!(got, (number("out_w"), number("out_h")), "{size}");
+            }
+        }
+        assert_eq!(short_side(255, 257, 256), (256, 258));
+        assert_eq!(short_side(10, 300, 256), (256, 7680));
+        assert_eq!(short_side(256, 1000, 256), (256, 1000));
+        // Exact, where a rounded quotient of floats would give 487.
+        assert_eq!(short_side(61, 28, 224), (488, 224));
+    }
+
+    #[test]
+    fn crops_lie_in_the_middle() {
+        let rules = [CropRule::Pillow, CropRule::Torch7, CropRule::Opencv];
+        let at = |width, height, crop| rules.map(|rule| crop_origin(width, height, crop, rule));
+        assert_eq!(at(85, 64, 56), [Some((14, 4)), Some((15, 4)), Some((14, 4))]);
+        assert_eq!(at(341, 257, 224), [Some((58, 16)), Some((59, 17)), Some((58, 16))]);
+        // Half to even: 1.5 becomes 2, where OpenCV's users cut at 1.
+        assert_eq!(at(59, 56, 56), [Some((2, 0)), Some((2, 0)), Some((1, 0))]);
+        assert_eq!(at(55, 64, 56), [None; 3]);
+        assert_eq!(at(64, 55, 56), [None; 3]);
+    }
+}

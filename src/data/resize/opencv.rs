@@ -95,3 +95,61 @@ impl Line {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{SHAPES, cut, image, json, noise, read, sha256, stem};
+    use super::super::{CropRule, crop_origin, short_side};
+    use super::*;
+    use crate::data::npy::read_u8;
+
+    #[test]
+    fn equals_opencv_to_the_byte() {
+        let expected = json("preproc_opencv/expected.json");
+        let images = expected["images"].as_object().unwrap();
+        assert_eq!(images.len(), 8);
+        for (name, expected) in images {
+            let image = image(name);
+            let short = |size| short_side(image.width, image.height, size);
+            let runs = [("r64c56", short(64), 56), ("r256c224", short(256), 224), ("s256c224", (256, 256), 224)];
+            for (run, (width, height), crop) in runs {
+                let resized = resize_bilinear(&image, width, height);
+                let cropped =
+                    cut(&resized.data, width, crop_origin(width, height, crop, CropRule::Opencv).unwrap(), crop);
+                assert_eq!(expected[run]["resized_wh"].as_array().unwrap()[..], [width, height]);
+                assert_eq!(sha256(&cropped), expected[run]["crop_sha256"], "{name}, {run}");
+                if run == "r64c56" {
+                    let (shape, small) =
+                        read_u8(&read(&format!("preproc_opencv/{}.r64c56.u8.npy", stem(name)))).unwrap();
+                    assert_eq!(shape, [56, 56, 3]);
+                    assert!(cropped == small, "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn equals_bilinear_interpolation_within_a_level() {
+        for [from_width, from_height, width, height] in SHAPES {
+            let image = noise(from_width, from_height);
+            let resized = resize_bilinear(&image, width, height);
+            assert_eq!((resized.width, resized.height), (width, height));
+            let (across, down) = (from_width as f64 / width as f64, from_height as f64 / height as f64);
+            for (index, &byte) in resized.data.iter().enumerate() {
+                let (pixel, channel) = (index / 3, index % 3);
+                let x = ((pixel % width) as f64 + 0.5) * across - 0.5;
+                let y = ((pixel / width) as f64 + 0.5) * down - 0.5;
+                let at = |x: f64, y: f64| {
+                    let x = x.clamp(0.0, (from_width - 1) as f64) as usize;
+                    let y = y.clamp(0.0, (from_height - 1) as f64) as usize;
+                    f64::from(image.data[3 * (y * from_width + x) + channel])
+                };
+                let (left, top) = (x.floor(), y.floor());
+                let row = |y| at(left, y) * (1.0 - x + left) + at(left + 1.0, y) * (x - left);
+                let value = row(top) * (1.0 - y + top) + row(top + 1.0) * (y - top);
+                let case = format!("{from_width}x{from_height} to {width}x{height}, byte {index}");
+                assert!((f64::from(byte) - value).abs() < 1.0, "{case}: {byte}, not {value}");
+            }
+        }
+    }
+}

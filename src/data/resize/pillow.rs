@@ -126,3 +126,79 @@ fn vertical(data: &[u8], stride: usize, windows: &[Window]) -> Vec<u8> {
     }
     resized
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{SHAPES, cut, image, json, noise, read, sha256, stem};
+    use super::super::{CropRule, crop_origin, short_side};
+    use super::*;
+    use crate::data::npy::read_u8;
+
+    const FILTERS: [(&str, Filter); 2] = [("bilinear", Filter::Bilinear), ("bicubic", Filter::Bicubic)];
+
+    fn resized_crop(image: &Rgb8, size: usize, crop: usize, filter: Filter) -> Vec<u8> {
+        let (width, height) = short_side(image.width, image.height, size);
+        let resized = resize(image, width, height, filter);
+        cut(&resized.data, width, crop_origin(width, height, crop, CropRule::Pillow).unwrap(), crop)
+    }
+
+    #[test]
+    fn equals_pillow_to_the_byte() {
+        let expected = json("preproc/expected.json");
+        let mut images = 0;
+        // Pillow clips 16-bit grey to bytes; that is decoding.
+        for (name, expected) in expected.as_object().unwrap().iter().filter(|(name, _)| *name != "gray16.png") {
+            if expected["decoded_sha256"].is_null() {
+                continue;
+            }
+            let image = image(name);
+            for (word, filter) in FILTERS {
+                let (shape, small) = read_u8(&read(&format!("preproc/{}.{word}.r64c56.u8.npy", stem(name)))).unwrap();
+                assert_eq!(shape, [56, 56, 3]);
+                assert!(resized_crop(&image, 64, 56, filter) == small, "{name}, {word}, 64");
+                let full = sha256(&resized_crop(&image, 256, 224, filter));
+                assert_eq!(full, expected[format!("{word}_224_sha256")], "{name}, {word}, 256");
+            }
+            images += 1;
+        }
+        assert_eq!(images, 14);
+    }
+
+    #[test]
+    fn equals_the_plain_definition() {
+        for [from_width, from_height, width, height] in SHAPES {
+            for (word, filter) in FILTERS {
+                let image = noise(from_width, from_height);
+                let across = plain(&image.data, 3, from_width, width, filter);
+                let down = plain(&across, 3 * width, from_height, height, filter);
+                let resized = resize(&image, width, height, filter);
+                assert_eq!((resized.width, resized.height), (width, height));
+                assert!(resized.data == down, "{from_width}x{from_height} to {width}x{height}, {word}");
+            }
+        }
+    }
+
+    /// One axis, whose neighbours lie `step` bytes apart: every output weighs the whole line.
+    fn plain(data: &[u8], step: usize, from: usize, to: usize, filter: Filter) -> Vec<u8> {
+        if from == to {
+            return data.to_vec();
+        }
+        let scale = from as f64 / to as f64;
+        let mut resized = Vec::new();
+        for block in data.chunks_exact(step * from) {
+            for index in 0..to {
+                let center = (index as f64 + 0.5) * scale;
+                let weights: Vec<f64> =
+                    (0..from).map(|i| filter.at((i as f64 + 0.5 - center) / scale.max(1.0))).collect();
+                let sum: f64 = weights.iter().sum();
+                for offset in 0..step {
+                    let value: f64 = (0..from)
+                        .map(|i| (weights[i] / sum * 4_194_304.0).round() * f64::from(block[step * i + offset]))
+                        .sum();
+                    resized.push((value / 4_194_304.0 + 0.5).floor().clamp(0.0, 255.0) as u8);
+                }
+            }
+        }
+        resized
+    }
+}

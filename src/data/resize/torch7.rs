@@ -120,3 +120,138 @@ fn vertical(data: &[f32], stride: usize, points: &[Point]) -> Vec<f32> {
     scaled[stride * points.len()..].copy_from_slice(rows[last]);
     scaled
 }
+
+#[cfg(test)]
+mod tests {
+    use safetensors::SafeTensors;
+
+    use super::super::fixtures::{SHAPES, cut, image, json, noise, read, sha256};
+    use super::super::{CropRule, Rgb8, crop_origin, short_side};
+    use super::*;
+
+    /// Torch's tensors, channel after channel.
+    fn planar(data: &[f32]) -> Vec<f32> {
+        (0..3).flat_map(|channel| data.iter().skip(channel).step_by(3).copied()).collect()
+    }
+
+    fn interleaved<T: Copy>(data: &[T]) -> Vec<T> {
+        let (red, rest) = data.split_at(data.len() / 3);
+        let (green, blue) = rest.split_at(red.len());
+        red.iter().zip(green).zip(blue).flat_map(|((&red, &green), &blue)| [red, green, blue]).collect()
+    }
+
+    fn floats(tensors: &SafeTensors<'_>, name: &str) -> Vec<f32> {
+        let tensor = tensors.tensor(name).unwrap();
+        tensor.data().as_chunks().0.iter().map(|&value| f32::from_le_bytes(value)).collect()
+    }
+
+    fn bytes(data: &[f32]) -> Vec<u8> {
+        data.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    fn scaled_crop(image: &Rgb8, size: usize, crop: usize) -> Vec<f32> {
+        let (width, height) = short_side(image.width, image.height, size);
+        let scaled = scale_bicubic(&RgbF32::from(image), width, height);
+        cut(&scaled.data, width, crop_origin(width, height, crop, CropRule::Torch7).unwrap(), crop)
+    }
+
+    #[test]
+    fn equals_torch_to_the_bit() {
+        let (small, corners) =
+            (read("torch_image/a_scale64_crop56.safetensors"), read("torch_image/b_val224_corner32.safetensors"));
+        let (small, corners) = (SafeTensors::deserialize(&small).unwrap(), SafeTensors::deserialize(&corners).unwrap());
+        let expected = json("torch_image/expected.json");
+        let mut images = 0;
+        for expected in expected["images"].as_array().unwrap() {
+            let name = expected["name"].as_str().unwrap();
+            // Its pixels are not among the fixtures.
+            if name == "up_97x131.jpg" {
+                continue;
+            }
+            let image = image(name);
+            let scaled = planar(&scaled_crop(&image, 64, 56));
+            assert!(scaled == floats(&small, name), "{name}, 64");
+            assert_eq!(sha256(&bytes(&scaled)), expected["scale64_crop56"]["sha256"], "{name}, 64");
+
+            let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+            let mut validation = scaled_crop(&image, 256, 224);
+            for pixel in validation.as_chunks_mut::<3>().0 {
+                *pixel = std::array::from_fn(|channel| (pixel[channel] - mean[channel]) / std[channel]);
+            }
+            let corner = planar(&cut(&validation, 224, (0, 0), 32));
+            assert!(corner == floats(&corners, name), "{name}, 256");
+            assert_eq!(sha256(&bytes(&planar(&validation))), expected["val224"]["sha256"], "{name}, 256");
+            images += 1;
+        }
+        assert_eq!(images, 11);
+    }
+
+    #[test]
+    fn equals_torch_at_odd_sizes() {
+        let file = read("torch_image/e_interp.safetensors");
+        let tensors = SafeTensors::deserialize(&file).unwrap();
+        let source = Rgb8::new(33, 47, interleaved(tensors.tensor("src_u8").unwrap().data())).unwrap();
+        let source = RgbF32::from(&source);
+        let sizes = [(15, 21), (15, 71), (1, 1), (1, 30), (2, 2), (30, 1), (32, 46), (33, 71), (60, 21), (60, 71)];
+        for (width, height) in sizes {
+            let scaled = scale_bicubic(&source, width, height);
+            assert_eq!((scaled.width, scaled.height), (width, height));
+            let expected = floats(&tensors, &format!("bicubic_w{width}_h{height}"));
+            assert!(planar(&scaled.data) == expected, "{width}x{height}");
+        }
+        // One row: Torch leaves the last one of the output as it was, here -7.
+        let source = RgbF32 { width: 5, height: 1, data: interleaved(&floats(&tensors, "row1_src")) };
+        let scaled = scale_bicubic(&source, 5, 4);
+        let expected = interleaved(&floats(&tensors, "row1_bicubic_w5_h4_prefilled_minus7"));
+        assert_eq!(scaled.data[..45], expected[..45]);
+        assert_eq!(scaled.data[45..], source.data);
+        assert_eq!(expected[45..], [-7.0; 15]);
+    }
+
+    #[test]
+    fn equals_catmull_rom() {
+        for [from_width, from_height, width, height] in SHAPES {
+            let image = RgbF32::from(&noise(from_width, from_height));
+            let across = plain(&image.data, 3, from_width, width);
+            let down = plain(&across, 3 * width, from_height, height);
+            let scaled = scale_bicubic(&image, width, height);
+            assert_eq!(scaled.data.len(), down.len());
+            let worst = scaled.data.iter().zip(&down).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-6, "{from_width}x{from_height} to {width}x{height}: {worst}");
+        }
+    }
+
+    /// One axis, whose neighbours lie `step` floats apart, by the four weights in double.
+    fn plain(data: &[f32], step: usize, from: usize, to: usize) -> Vec<f32> {
+        if from == to {
+            return data.to_vec();
+        }
+        let scale = (from - 1) as f32 / (to.max(2) - 1) as f32;
+        let mut scaled = Vec::new();
+        for block in data.chunks_exact(step * from) {
+            let at = |i: isize, offset: usize| f64::from(block[step * i as usize + offset]);
+            let line = |i: isize, offset: usize| match from as isize - 1 {
+                0 => at(0, offset),
+                _ if i < 0 => 2.0 * at(0, offset) - at(1, offset),
+                last if i > last => 2.0 * at(last, offset) - at(last - 1, offset),
+                _ => at(i, offset),
+            };
+            for index in 0..to {
+                let position = if index + 1 == to { (from - 1) as f32 } else { index as f32 * scale };
+                let (i, t) = (position.floor() as isize, f64::from(position.fract()));
+                let weights = [
+                    ((2.0 - t) * t - 1.0) * t / 2.0,
+                    ((3.0 * t - 5.0) * t * t + 2.0) / 2.0,
+                    ((4.0 - 3.0 * t) * t + 1.0) * t / 2.0,
+                    (t - 1.0) * t * t / 2.0,
+                ];
+                for offset in 0..step {
+                    // At the last sample the fraction is 0 and the tap after next has no weight.
+                    let taps = [i - 1, i, i + 1, (i + 2).min(from as isize)].map(|i| line(i, offset));
+                    scaled.push(weights.iter().zip(taps).map(|(weight, tap)| weight * tap).sum::<f64>() as f32);
+                }
+            }
+        }
+        scaled
+    }
+}

@@ -1,0 +1,427 @@
+//! From a checkpoint of any format to a complete network under torchvision's names.
+
+use std::collections::HashMap;
+use std::io::Write;
+
+use densenet_arch::{Config, Metadata, Protocol, Role, recognise};
+use sha2::{Digest, Sha256};
+
+use crate::checkpoint::{Checkpoint, Content, Format, NamedTensor, read};
+use crate::error::Error;
+use crate::keymap;
+use crate::report::{Entry, Fate, Report};
+use crate::t7_network;
+use crate::tensor::{DType, Tensor};
+use crate::write::write;
+
+/// What a file does not say about itself.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The network that the tensors must fit; otherwise they are recognised. eps and head come from the file.
+    pub arch: Option<Config>,
+    /// The protocol to write into the metadata; otherwise the file's own, or its network's default.
+    pub protocol: Option<Protocol>,
+    /// Class names to write into the metadata; otherwise the file's own.
+    pub labels: Option<Vec<String>>,
+}
+
+/// A network found in a file, with an account of every tensor.
+#[derive(Debug)]
+pub struct Conversion<'a> {
+    /// The format that was read.
+    pub format: Format,
+    /// The network.
+    pub config: Config,
+    /// What goes into the header.
+    pub metadata: Metadata,
+    /// The protocol of `metadata`.
+    pub protocol: Protocol,
+    /// Whether the file or the caller named the protocol; else it is the network's default.
+    pub protocol_stated: bool,
+    /// sha256 of the source in hexadecimal.
+    pub source_sha256: String,
+    /// The network's tensors by torchvision's names, in its order. Complete only if the report says so.
+    pub tensors: Vec<NamedTensor<'a>>,
+    /// What became of every tensor.
+    pub report: Report,
+}
+
+impl Conversion<'_> {
+    /// Writes safetensors. The same source and options give the same bytes.
+    pub fn write(&self, out: &mut dyn Write) -> Result<(), Error> {
+        write(&self.metadata.to_map(), &self.tensors, out)
+    }
+}
+
+/// What the metadata says of any file that is written here.
+pub(crate) fn source_metadata(format: Format, sha256: &str) -> Metadata {
+    Metadata {
+        source_format: Some(format.name().to_owned()),
+        source_sha256: Some(sha256.to_owned()),
+        tool: Some(concat!("densenet-zoo ", env!("CARGO_PKG_VERSION")).to_owned()),
+        ..Metadata::default()
+    }
+}
+
+/// A tensor of the source with the name that its layout gives it, if any.
+struct Mapped<'a> {
+    source: String,
+    tensor: Tensor<'a>,
+    target: Result<String, &'static str>,
+}
+
+/// Reads a checkpoint and maps it to a network.
+pub fn convert<'a>(bytes: &'a [u8], options: &Options) -> Result<Conversion<'a>, Error> {
+    let checkpoint = read(bytes)?;
+    let stated = match checkpoint.metadata() {
+        Some(map) => Metadata::from_map(|key| map.get(key).map(String::as_str))?,
+        None => Metadata::default(),
+    };
+    let (mapped, known) = map(&checkpoint)?;
+    let shapes: HashMap<&str, &[usize]> =
+        mapped.iter().filter_map(|m| Some((m.target.as_deref().ok()?, m.tensor.shape()))).collect();
+    let config = match &options.arch {
+        Some(config) => config.clone(),
+        None => recognise(|name| shapes.get(name).map(|shape| shape.to_vec()))?,
+    };
+    config.validate()?;
+    // eps and head are the file's: from its modules, or from metadata of ours.
+    let config = known.complete(stated.complete(config));
+    let (tensors, report) = account(&config, mapped);
+
+    let torch7 = checkpoint.format() == Format::Torch7;
+    let own = options.protocol.clone().or(stated.protocol);
+    let protocol_stated = own.is_some();
+    let protocol = match own {
+        Some(protocol) => protocol,
+        None => Protocol::named(keymap::default_protocol(torch7, config.stem, config.num_classes))
+            .map_err(|error| Error::Layout(error.to_string()))?,
+    };
+    let source_sha256 = hex(&Sha256::digest(bytes));
+    let metadata = Metadata {
+        architecture: Some(config.name()),
+        num_classes: Some(config.num_classes),
+        eps: Some(config.eps),
+        head: Some(config.head),
+        protocol: Some(protocol.clone()),
+        labels: options.labels.clone().or(stated.labels),
+        ..source_metadata(checkpoint.format(), &source_sha256)
+    };
+    Ok(Conversion {
+        format: checkpoint.format(),
+        config,
+        metadata,
+        protocol,
+        protocol_stated,
+        source_sha256,
+        tensors,
+        report,
+    })
+}
+
+/// Names every tensor of the source by its layout. The metadata holds what the modules of a `.t7` say.
+fn map<'a>(checkpoint: &Checkpoint<'a>) -> Result<(Vec<Mapped<'a>>, Metadata), Error> {
+    let tensors = checkpoint.tensors().iter().cloned();
+    if let Content::Torch7(file) = &checkpoint.content {
+        let mut network = t7_network::find(file)?;
+        let mut mapped = Vec::new();
+        for NamedTensor { name, tensor } in tensors {
+            let (target, tensor) = match network.names.remove(&name) {
+                Some((target, None)) => (Ok(target), tensor),
+                Some((target, Some(shape))) => {
+                    let flat = tensor.reshape(shape);
+                    let refuse = |reason| Error::Tensor { format: "torch7", tensor: name.clone(), reason };
+                    (Ok(target), flat.map_err(refuse)?)
+                }
+                None => (Err(torch7_rule(&name)), tensor),
+            };
+            mapped.push(Mapped { source: name, tensor, target });
+        }
+        return Ok((mapped, Metadata { eps: Some(network.eps), head: Some(network.head), ..Metadata::default() }));
+    }
+    let prefix = keymap::prefix(checkpoint.tensors().iter().map(|named| named.name.as_str()))?.unwrap_or_default();
+    let wrapper = prefix.split_inclusive('.').next().unwrap_or_default();
+    let mapped = tensors.map(|NamedTensor { name, tensor }| {
+        let target = match name.strip_prefix(&prefix) {
+            Some(inner) => Ok(keymap::rename(inner)),
+            None if name.starts_with(wrapper) => Err(""),
+            None => Err("beside the state dict (optimiser, averages, counters)"),
+        };
+        Mapped { source: name, tensor, target }
+    });
+    Ok((mapped.collect(), Metadata::default()))
+}
+
+/// Why a tensor of a `.t7` is no part of the network; empty if no rule says so.
+fn torch7_rule(path: &str) -> &'static str {
+    match path.rsplit('.').next().unwrap_or_default() {
+        "gradWeight" | "gradBias" | "gradInput" => "gradient",
+        "output" | "save_mean" | "save_std" | "noise" | "indices" | "finput" | "fgradInput" | "addBuffer" | "input_c"
+        | "buffer" | "normalized" | "centered" | "std" => "buffer of a module",
+        "saved_bn_running_mean" | "saved_bn_running_var" => "copy of running statistics",
+        "weight" | "bias" | "running_mean" | "running_var" => "",
+        _ => "beside the network's weights",
+    }
+}
+
+/// Takes what the network has, in its order, and says what became of the rest.
+fn account<'a>(config: &Config, mapped: Vec<Mapped<'a>>) -> (Vec<NamedTensor<'a>>, Report) {
+    let params = config.params();
+    let expected: HashMap<&str, &[usize]> = params.iter().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();
+    let mut found: HashMap<String, Tensor<'a>> = HashMap::new();
+    let mut report = Report::default();
+    for Mapped { source, tensor, target } in mapped {
+        let fate = match target {
+            Err("") => Fate::Unused,
+            Err(rule) => Fate::Ignored { rule },
+            Ok(target) => match expected.get(target.as_str()) {
+                None => Fate::Unused,
+                Some(_) if found.contains_key(&target) => Fate::Unused,
+                Some(&shape) if tensor.shape() == shape => {
+                    found.insert(target.clone(), tensor);
+                    Fate::Applied { target }
+                }
+                Some(&shape) => {
+                    Fate::WrongShape { target, shape: tensor.shape().to_vec(), expected: shape.to_vec() }
+                }
+            },
+        };
+        report.entries.push(Entry { source, fate });
+    }
+    let mut tensors = Vec::new();
+    for param in &params {
+        match found.remove(&param.name) {
+            Some(tensor) => tensors.push(NamedTensor { name: param.name.clone(), tensor }),
+            // Torch7 and PyTorch before 0.4.1 did not count batches.
+            None if param.role == Role::NumBatchesTracked => {
+                if let Ok(tensor) = Tensor::contiguous(DType::I64, Vec::new(), &[0; 8]) {
+                    tensors.push(NamedTensor { name: param.name.clone(), tensor });
+                }
+            }
+            None => report.missing.push(param.name.clone()),
+        }
+    }
+    // A tensor of wrong shape is not missing too.
+    report.missing.retain(|name| {
+        !report.entries.iter().any(|entry| matches!(&entry.fate, Fate::WrongShape { target, .. } if target == name))
+    });
+    (tensors, report)
+}
+
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use safetensors::SafeTensors;
+
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::write::write_raw;
+
+    const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/");
+
+    fn fixture(name: &str) -> Vec<u8> {
+        std::fs::read(format!("{FIXTURES}{name}")).unwrap()
+    }
+
+    fn converted(name: &str) -> Vec<u8> {
+        let bytes = fixture(name);
+        let conversion = convert(&bytes, &Options::default()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(conversion.report.is_complete(false), "{name}: {}", conversion.report);
+        let mut out = Vec::new();
+        conversion.write(&mut out).unwrap();
+        out
+    }
+
+    /// Name -> type, shape and bytes, as the safetensors crate reads them.
+    fn tensors(bytes: &[u8]) -> BTreeMap<String, (String, Vec<usize>, Vec<u8>)> {
+        let read = SafeTensors::deserialize(bytes).unwrap();
+        read.tensors()
+            .into_iter()
+            .map(|(name, view)| (name, (format!("{:?}", view.dtype()), view.shape().to_vec(), view.data().to_vec())))
+            .collect()
+    }
+
+    /// The parameters as Torch7 read them, in depth-first order: the order of the network.
+    fn torch7_reference(folder: &str) -> Vec<(Vec<usize>, Vec<u8>)> {
+        let bytes = fixture(&format!("torch7/{folder}/model_1.params.safetensors"));
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let names: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+        let read = SafeTensors::deserialize(&bytes).unwrap();
+        let mut found: Vec<_> = read
+            .tensors()
+            .into_iter()
+            .map(|(name, view)| {
+                let start = names[&name]["data_offsets"][0].as_u64().unwrap();
+                (start, view.shape().to_vec(), view.data().to_vec())
+            })
+            .collect();
+        found.sort();
+        found.into_iter().map(|(_, shape, data)| (shape, data)).collect()
+    }
+
+    #[test]
+    fn torch7_parameters_are_bit_equal_to_what_torch_read() {
+        for folder in
+            ["a_cifar_bc_mem2", "b_cifar_orig_drop", "b_cifar100_bc_drop", "d_imagenet_mem2", "h_cifar_2016aug", "v_tiny"]
+        {
+            let bytes = fixture(&format!("torch7/{folder}/model_1.t7"));
+            let conversion = convert(&bytes, &Options::default()).unwrap();
+            assert!(conversion.report.is_complete(false), "{folder}: {}", conversion.report);
+            let counted = conversion.tensors.iter().filter(|t| !t.name.ends_with("num_batches_tracked"));
+            let mut ours: Vec<_> =
+                counted.map(|t| (t.tensor.shape().to_vec(), t.tensor.to_bytes().unwrap())).collect();
+            let mut reference = torch7_reference(folder);
+            assert_eq!(ours.len(), reference.len(), "{folder}");
+            ours.sort();
+            reference.sort();
+            assert!(ours == reference, "{folder}");
+        }
+    }
+
+    #[test]
+    fn the_same_network_in_two_layouts_gives_the_same_tensors() {
+        let concat = tensors(&converted("torch7/a_cifar_bc_mem2/model_1.t7"));
+        let custom = tensors(&converted("torch7/c_cifar_bc_mem3/model_1.t7"));
+        assert!(concat == custom);
+        assert_eq!(concat.len(), 126);
+    }
+
+    #[test]
+    fn every_form_of_a_state_dict_gives_the_reference_tensors() {
+        let expected = tensors(&fixture("pytorch/tiny_expected.safetensors"));
+        for name in [
+            "tiny_zip.pt",
+            "tiny_legacy.pth",
+            "tiny_legacy_proto5.pth",
+            "tiny_ckpt_examples_imagenet.pth.tar",
+            "tiny_ckpt_examples_imagenet_legacy.pth.tar",
+            "tiny_ckpt_torchvision_ref.pth",
+            "tiny_parameters_keepvars_zip.pt",
+        ] {
+            assert!(tensors(&converted(&format!("pytorch/{name}"))) == expected, "{name}");
+        }
+        // These are older than the counters of batches, which become 0.
+        let uncounted = |mut all: BTreeMap<_, _>| {
+            all.retain(|name: &String, _| !name.ends_with("num_batches_tracked"));
+            all
+        };
+        for name in ["tiny_legacy_oldkeys.pth", "tiny_legacy_v1rebuild_cuda0_oldkeys.pth"] {
+            let ours = tensors(&converted(&format!("pytorch/{name}")));
+            assert_eq!(ours["features.norm5.num_batches_tracked"], ("I64".into(), vec![], vec![0; 8]));
+            assert!(uncounted(ours) == uncounted(expected.clone()), "{name}");
+        }
+    }
+
+    #[test]
+    fn gpleiss_names_and_other_float_types() {
+        let expected = tensors(&fixture("pytorch/cifar_gpleiss_expected.safetensors"));
+        for name in ["cifar_gpleiss_zip.pt", "cifar_gpleiss_legacy.pth"] {
+            let ours = tensors(&converted(&format!("pytorch/{name}")));
+            let renamed: BTreeMap<_, _> =
+                expected.iter().map(|(name, tensor)| (name.replace("norm_final", "norm5"), tensor.clone())).collect();
+            assert!(ours == renamed, "{name}");
+        }
+        for (kind, dtype) in [("f16", "F16"), ("bf16", "BF16"), ("f64", "F64")] {
+            for form in ["zip.pt", "legacy.pth"] {
+                let ours = tensors(&converted(&format!("pytorch/tiny_{kind}_{form}")));
+                assert_eq!(ours["classifier.weight"].0, dtype);
+            }
+        }
+        assert!(!converted("pytorch/gpleiss_imagenet_stem_zip.pt").is_empty());
+        assert!(!converted("pytorch/timm_tiny.safetensors").is_empty());
+    }
+
+    #[test]
+    fn raw_tensors_of_any_kind_and_stride_are_bit_equal() {
+        for (kind, forms) in [("odd_storages", ["zip.pt", "legacy.pth"]), ("dtypes", ["zip.pt", "legacy.pth"])] {
+            let expected = tensors(&fixture(&format!("pytorch/{kind}_expected.safetensors")));
+            for form in forms {
+                let bytes = fixture(&format!("pytorch/{kind}_{form}"));
+                let mut out = Vec::new();
+                write_raw(&read(&bytes).unwrap(), "", &mut out).unwrap();
+                let ours = tensors(&out);
+                assert_eq!(ours.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{kind}_{form}");
+                assert!(ours == expected, "{kind}_{form}");
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_are_the_same_on_every_run_and_metadata_survives_a_second_conversion() {
+        let first = converted("torch7/a_cifar_bc_mem2/model_1.t7");
+        assert!(first == converted("torch7/a_cifar_bc_mem2/model_1.t7"));
+        let again = convert(&first, &Options::default()).unwrap();
+        assert_eq!(again.format, Format::Safetensors);
+        assert_eq!(again.metadata.architecture.as_deref(), Some("densenet-bc(3,3,3)-k4-s8"));
+        assert!(again.protocol_stated);
+        assert_eq!(again.protocol.name, "cifar10");
+        let stated = Options { labels: Some(vec!["x".into(); 10]), ..Options::default() };
+        assert_eq!(convert(&first, &stated).unwrap().metadata.labels, stated.labels);
+    }
+
+    #[test]
+    fn another_architecture_is_checked_against_the_tensors() {
+        let bytes = fixture("pytorch/tiny_zip.pt");
+        let wrong = Options { arch: Some(Config::imagenet(&[2, 2, 2, 3], 4, 8).with_classes(11)), ..Options::default() };
+        let report = convert(&bytes, &wrong).unwrap().report;
+        assert!(!report.is_complete(true));
+        assert!(report.missing.iter().any(|name| name.starts_with("features.denseblock4.denselayer3")));
+        assert!(report.wrong_shape().iter().any(|text| text.starts_with("classifier.weight has shape [10, ")));
+    }
+
+    #[test]
+    fn what_is_no_checkpoint_is_said_in_one_line() {
+        for (bytes, cause) in [
+            (&b""[..], "the file is empty"),
+            (b"hello, world\n", "this is text"),
+            (b"\n<!DOCTYPE HTML><html>", "this is a web page"),
+            (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+            (b"\x1f\x8b\x08\0", "gzip"),
+            (b"\xde\xad\xbe\xef\x01\x02", "none of the formats"),
+        ] {
+            let error = convert(bytes, &Options::default()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Malformed);
+            let text = error.to_string();
+            assert!(text.contains(cause) || cause == "none of the formats" && text.contains("no format"), "{text}");
+        }
+        let empty = [&2_u64.to_le_bytes()[..], b"{}"].concat();
+        assert_eq!(read(&empty).unwrap_err().to_string(), "safetensors: there are no tensors in it");
+    }
+
+    #[test]
+    fn every_truncation_of_a_pytorch_file_is_an_error() {
+        for name in ["cifar_gpleiss_zip.pt", "cifar_gpleiss_legacy.pth"] {
+            let bytes = fixture(&format!("pytorch/{name}"));
+            for end in (0..bytes.len()).step_by(61).chain(0..600) {
+                assert!(convert(&bytes[..end], &Options::default()).is_err(), "{name} cut at {end}");
+            }
+        }
+    }
+
+    #[test]
+    fn hostile_files_are_refused_and_nothing_runs() {
+        let table = String::from_utf8(fixture("malicious/expect.tsv")).unwrap();
+        let mut read_all = 0;
+        for row in table.lines().skip(1) {
+            let columns: Vec<_> = row.split('\t').collect();
+            let result = read(&fixture(&format!("malicious/{}", columns[0]))).map(|_| ());
+            match columns[1] {
+                "5" => {
+                    let error = result.err().unwrap_or_else(|| panic!("{} was read", columns[0]));
+                    assert_eq!(error.kind(), ErrorKind::Malformed, "{}", columns[0]);
+                }
+                "read" => result.unwrap_or_else(|error| panic!("{}: {error}", columns[0])),
+                _ => read_all += usize::from(result.is_ok()),
+            }
+        }
+        assert!(read_all < 20);
+        let pwned = std::fs::read_dir("/tmp").unwrap().flatten();
+        assert!(pwned.into_iter().all(|entry| !entry.file_name().to_string_lossy().starts_with("PWNED_")));
+    }
+}

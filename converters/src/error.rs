@@ -1,0 +1,79 @@
+//! Why a file cannot be read or converted.
+
+use densenet_arch::{ConfigError, MetadataError, RecogniseError};
+use thiserror::Error;
+
+/// Why a file cannot be read or converted. One line: format, byte, cause.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The bytes are none of the known formats.
+    #[error("not a checkpoint that is known here: {0}")]
+    Unrecognised(&'static str),
+    /// The bytes break the rules of their format, or ask for something that is refused.
+    #[error("{format}: byte {offset}: {reason}")]
+    Malformed {
+        /// The format that was being read.
+        format: &'static str,
+        /// Offset into the file.
+        offset: usize,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// A tensor that cannot be had.
+    #[error("{format}: tensor {tensor:?}: {reason}")]
+    Tensor {
+        /// The format that was being read.
+        format: &'static str,
+        /// The tensor.
+        tensor: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A valid file without any tensor.
+    #[error("{0}: there are no tensors in it")]
+    Empty(&'static str),
+    /// More memory than there is.
+    #[error("{bytes} bytes of memory are needed and cannot be had")]
+    Memory {
+        /// How many.
+        bytes: usize,
+    },
+    /// Metadata of ours that was spoilt.
+    #[error("safetensors: {0}")]
+    Metadata(#[from] MetadataError),
+    /// The tensors are no DenseNet.
+    #[error(transparent)]
+    Recognise(#[from] RecogniseError),
+    /// The tensors would be a DenseNet of impossible size.
+    #[error("not a DenseNet: {0}")]
+    Config(#[from] ConfigError),
+    /// A network whose modules follow no known layout, or with a part that cannot be converted exactly.
+    #[error("not a DenseNet that converts exactly: {0}")]
+    Layout(String),
+    /// The output could not be written.
+    #[error("cannot write: {0}")]
+    Write(#[from] std::io::Error),
+}
+
+/// What sort of answer an error is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The file is malformed, unsafe, unsupported or empty of tensors.
+    Malformed,
+    /// The file is sound and holds no complete DenseNet.
+    Incomplete,
+    /// The output could not be written.
+    Write,
+}
+
+impl Error {
+    /// What sort of answer it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Recognise(_) | Self::Config(_) | Self::Layout(_) => ErrorKind::Incomplete,
+            Self::Write(_) => ErrorKind::Write,
+            _ => ErrorKind::Malformed,
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! safetensors: eight bytes of header length, a JSON header, the data without gaps or overlaps.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::checkpoint::NamedTensor;
+use crate::cursor::Cursor;
+use crate::error::Error;
+use crate::tensor::{DType, Tensor};
+
+const FORMAT: &str = "safetensors";
+/// The specification's limit for the header.
+const MOST_HEADER: u64 = 100_000_000;
+const METADATA: &str = "__metadata__";
+
+#[derive(Deserialize)]
+struct Entry {
+    dtype: String,
+    shape: Vec<usize>,
+    data_offsets: (usize, usize),
+}
+
+/// Whether the bytes begin with a plausible length and a JSON object.
+pub(crate) fn looks_like(bytes: &[u8]) -> bool {
+    let mut cursor = Cursor::new(bytes, FORMAT);
+    matches!((cursor.u64(), cursor.u8()), (Ok(2..=MOST_HEADER), Ok(b'{')))
+}
+
+/// Reads header and views.
+pub(crate) fn read(bytes: &[u8]) -> Result<(BTreeMap<String, String>, Vec<NamedTensor<'_>>), Error> {
+    let mut cursor = Cursor::new(bytes, FORMAT);
+    let length = usize::try_from(cursor.u64()?).unwrap_or(usize::MAX);
+    let header = cursor.take(length)?;
+    let parsed: Result<BTreeMap<String, serde_json::Value>, _> = serde_json::from_slice(header);
+    let mut parsed = parsed.map_err(|error| cursor.error_at(8, format!("its header is no JSON object: {error}")))?;
+    let metadata = match parsed.remove(METADATA) {
+        None => BTreeMap::new(),
+        Some(value) => serde_json::from_value(value)
+            .map_err(|_| cursor.error_at(8, "__metadata__ is no object of texts"))?,
+    };
+    let start = cursor.at();
+    let data = cursor.take(cursor.remaining())?;
+    let mut tensors = Vec::new();
+    let mut spans = Vec::new();
+    for (name, value) in parsed {
+        let refuse = |reason: String| Error::Tensor { format: FORMAT, tensor: name.clone(), reason };
+        let entry: Entry = serde_json::from_value(value).map_err(|error| refuse(error.to_string()))?;
+        let dtype = DType::from_name(&entry.dtype);
+        let dtype = dtype.ok_or_else(|| refuse(format!("type {} is not supported", entry.dtype)))?;
+        let (from, to) = entry.data_offsets;
+        let bytes = data.get(from..to).ok_or_else(|| refuse(format!("bytes {from}..{to} lie outside the file")))?;
+        let tensor = Tensor::contiguous(dtype, entry.shape, bytes).map_err(refuse)?;
+        spans.push((from, to));
+        tensors.push(NamedTensor { name, tensor });
+    }
+    spans.sort_unstable();
+    let end = spans.iter().try_fold(0, |at, &(from, to)| (from == at).then_some(to));
+    if end != Some(data.len()) {
+        return Err(cursor.error_at(start, "the tensors overlap or leave bytes that belong to none"));
+    }
+    Ok((metadata, tensors))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(header: &str, data: &[u8]) -> Vec<u8> {
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
+    }
+
+    #[test]
+    fn overlaps_gaps_and_false_sizes_are_refused() {
+        let entry = |from: usize, to: usize| format!(r#"{{"dtype":"U8","shape":[{}],"data_offsets":[{from},{to}]}}"#, to - from);
+        let two = |a: String, b: String, data: &[u8]| {
+            let bytes = file(&format!(r#"{{"a":{a},"b":{b}}}"#), data);
+            read(&bytes).map(|(_, tensors)| tensors.len()).map_err(|error| error.to_string())
+        };
+        assert_eq!(two(entry(0, 2), entry(2, 3), &[0; 3]), Ok(2));
+        assert!(two(entry(0, 2), entry(1, 3), &[0; 3]).unwrap_err().contains("overlap"));
+        assert!(two(entry(0, 1), entry(2, 3), &[0; 3]).unwrap_err().contains("overlap or leave"));
+        assert!(two(entry(0, 2), entry(2, 3), &[0; 4]).is_err());
+        assert!(two(entry(0, 2), entry(2, 9), &[0; 3]).unwrap_err().contains("outside the file"));
+        let wrong = file(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#, &[0; 4]);
+        assert!(read(&wrong).unwrap_err().to_string().starts_with("safetensors: tensor \"a\": "));
+        assert!(read(&file("{", &[])).is_err());
+        assert!(read(&[9, 0, 0, 0, 0, 0, 0, 0, b'{']).is_err());
+    }
+}

@@ -1,0 +1,270 @@
+//! A view into the bytes of a file.
+
+use std::io::{self, Write};
+
+use half::{bf16, f16};
+
+use crate::alloc::vec_with;
+use crate::error::Error;
+
+/// Element types, named as safetensors names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum DType {
+    F64,
+    F32,
+    F16,
+    BF16,
+    I64,
+    I32,
+    I16,
+    I8,
+    U8,
+    Bool,
+}
+
+impl DType {
+    const ALL: [Self; 10] = [
+        Self::F64,
+        Self::F32,
+        Self::F16,
+        Self::BF16,
+        Self::I64,
+        Self::I32,
+        Self::I16,
+        Self::I8,
+        Self::U8,
+        Self::Bool,
+    ];
+
+    /// Bytes of an element.
+    pub fn size(self) -> usize {
+        match self {
+            Self::F64 | Self::I64 => 8,
+            Self::F32 | Self::I32 => 4,
+            Self::F16 | Self::BF16 | Self::I16 => 2,
+            Self::I8 | Self::U8 | Self::Bool => 1,
+        }
+    }
+
+    /// The name in a safetensors header.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F64 => "F64",
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::BF16 => "BF16",
+            Self::I64 => "I64",
+            Self::I32 => "I32",
+            Self::I16 => "I16",
+            Self::I8 => "I8",
+            Self::U8 => "U8",
+            Self::Bool => "BOOL",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|dtype| dtype.name() == name)
+    }
+
+    /// Whether weights can be of it.
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::BF16)
+    }
+}
+
+/// A strided view into a storage, checked to lie within it. Elements are little-endian.
+#[derive(Clone, Debug)]
+pub struct Tensor<'a> {
+    dtype: DType,
+    shape: Vec<usize>,
+    strides: Vec<usize>,
+    offset: usize,
+    storage: &'a [u8],
+}
+
+/// Dimensions beyond this are no tensor that anybody stores.
+const MOST_DIMENSIONS: usize = 32;
+
+impl<'a> Tensor<'a> {
+    /// A view of `shape` with `strides` from `offset`, in elements. Errors say why it does not fit the storage.
+    pub fn new(
+        dtype: DType,
+        shape: Vec<usize>,
+        strides: Vec<usize>,
+        offset: usize,
+        storage: &'a [u8],
+    ) -> Result<Self, String> {
+        if shape.len() != strides.len() {
+            return Err(format!("{} sizes and {} strides", shape.len(), strides.len()));
+        }
+        if shape.len() > MOST_DIMENSIONS {
+            return Err(format!("{} dimensions", shape.len()));
+        }
+        let product = |sizes: &[usize]| sizes.iter().try_fold(1_usize, |all, &size| all.checked_mul(size));
+        let bytes = product(&shape).and_then(|elements| elements.checked_mul(dtype.size()));
+        let bytes = bytes.ok_or_else(|| format!("shape {shape:?} overflows"))?;
+        // An expanded view repeats its storage; so far beyond it is an attack on memory.
+        if bytes > storage.len().saturating_mul(16).saturating_add(1 << 20) {
+            return Err(format!("shape {shape:?} repeats a storage of {} bytes into {bytes}", storage.len()));
+        }
+        if bytes > 0 {
+            let last = shape.iter().zip(&strides).try_fold(offset, |at, (&size, &stride)| {
+                (size - 1).checked_mul(stride).and_then(|step| at.checked_add(step))
+            });
+            let held = storage.len() / dtype.size();
+            if last.is_none_or(|last| last >= held) {
+                return Err(format!(
+                    "shape {shape:?} with strides {strides:?} at {offset} leaves its storage of {held} elements"
+                ));
+            }
+        }
+        Ok(Self { dtype, shape, strides, offset, storage })
+    }
+
+    /// A contiguous tensor over all of `bytes`.
+    pub fn contiguous(dtype: DType, shape: Vec<usize>, bytes: &'a [u8]) -> Result<Self, String> {
+        let strides = contiguous_strides(&shape);
+        let tensor = Self::new(dtype, shape, strides, 0, bytes)?;
+        if tensor.byte_len() == bytes.len() {
+            Ok(tensor)
+        } else {
+            Err(format!("shape {:?} of {} does not fill {} bytes", tensor.shape, dtype.name(), bytes.len()))
+        }
+    }
+
+    /// The same elements, in order, under another shape.
+    pub(crate) fn reshape(&self, shape: Vec<usize>) -> Result<Self, String> {
+        if !self.is_contiguous() || shape.iter().product::<usize>() != self.elements() {
+            return Err(format!("shape {:?} cannot become {shape:?}", self.shape));
+        }
+        let strides = contiguous_strides(&shape);
+        Self::new(self.dtype, shape, strides, self.offset, self.storage)
+    }
+
+    /// Its element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Its sizes; empty for a scalar.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Bytes of its elements.
+    pub fn byte_len(&self) -> usize {
+        self.elements() * self.dtype.size()
+    }
+
+    fn is_contiguous(&self) -> bool {
+        self.shape.iter().zip(&self.strides).zip(contiguous_strides(&self.shape)).all(
+            |((&size, &stride), expected)| size <= 1 || stride == expected,
+        )
+    }
+
+    /// Writes the elements in C order, little-endian.
+    pub fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        let size = self.dtype.size();
+        let lies = |at: usize, len: usize| {
+            let bytes = self.storage.get(at * size..(at + len) * size);
+            bytes.ok_or_else(|| io::Error::other("a view leaves its storage"))
+        };
+        let elements = self.elements();
+        if elements == 0 {
+            return Ok(());
+        }
+        if self.is_contiguous() {
+            return out.write_all(lies(self.offset, elements)?);
+        }
+        let mut index = vec![0; self.shape.len()];
+        let mut at = self.offset;
+        let mut buffer = Vec::new();
+        for _ in 0..elements {
+            buffer.extend_from_slice(lies(at, 1)?);
+            if buffer.len() >= 1 << 16 {
+                out.write_all(&buffer)?;
+                buffer.clear();
+            }
+            // The next index, last dimension fastest.
+            for ((digit, &size), &stride) in index.iter_mut().zip(&self.shape).zip(&self.strides).rev() {
+                *digit += 1;
+                at += stride;
+                if *digit < size {
+                    break;
+                }
+                at -= stride * size;
+                *digit = 0;
+            }
+        }
+        out.write_all(&buffer)
+    }
+
+    /// The elements in C order, little-endian.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+        let mut bytes = vec_with(self.byte_len())?;
+        self.write_to(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The elements in C order, rounded to f32. Integers are an error: no weight is one.
+    pub fn to_f32(&self) -> Result<Vec<f32>, Error> {
+        let bytes = self.to_bytes()?;
+        let mut values = vec_with(self.elements())?;
+        match self.dtype {
+            DType::F32 => values.extend(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
+            DType::F64 => values.extend(bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32)),
+            DType::F16 => values.extend(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32())),
+            DType::BF16 => values.extend(bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32())),
+            other => return Err(Error::Layout(format!("weights of type {}", other.name()))),
+        }
+        Ok(values)
+    }
+}
+
+fn contiguous_strides(shape: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; shape.len()];
+    let mut step = 1_usize;
+    for (stride, &size) in strides.iter_mut().zip(shape).rev() {
+        *stride = step;
+        step = step.saturating_mul(size.max(1));
+    }
+    strides
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTES: [u8; 6] = [0, 1, 2, 3, 4, 5];
+
+    fn view(shape: &[usize], strides: &[usize], offset: usize) -> Result<Vec<u8>, String> {
+        let tensor = Tensor::new(DType::U8, shape.to_vec(), strides.to_vec(), offset, &BYTES)?;
+        Ok(tensor.to_bytes().unwrap())
+    }
+
+    #[test]
+    fn views_are_read_in_c_order() {
+        assert_eq!(view(&[2, 3], &[3, 1], 0).unwrap(), BYTES);
+        assert_eq!(view(&[3, 2], &[1, 3], 0).unwrap(), [0, 3, 1, 4, 2, 5]);
+        assert_eq!(view(&[2, 2], &[2, 2], 1).unwrap(), [1, 3, 3, 5]);
+        assert_eq!(view(&[2, 2], &[0, 4], 1).unwrap(), [1, 5, 1, 5]);
+    }
+
+    #[test]
+    fn views_that_leave_their_storage_are_refused() {
+        assert!(view(&[7], &[1], 0).is_err());
+        assert!(view(&[2, 3], &[3, 1], 1).is_err());
+        assert!(view(&[usize::MAX, 2], &[0, 0], 0).is_err());
+        assert!(view(&[2], &[usize::MAX], 1).is_err());
+        assert!(view(&[2], &[1, 1], 0).is_err());
+        assert!(view(&[1; 33], &[1; 33], 0).is_err());
+        assert!(view(&[1 << 30, 1 << 10], &[0, 0], 0).unwrap_err().contains("repeats a storage"));
+        assert_eq!(view(&[0, 9], &[1, 1], 99).unwrap(), []);
+    }
+}

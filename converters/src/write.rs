@@ -1,0 +1,52 @@
+//! safetensors, written so that the same tensors give the same bytes everywhere.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use crate::checkpoint::{Checkpoint, NamedTensor};
+use crate::convert::source_metadata;
+use crate::error::Error;
+
+/// Writes header and data. Tensors are ordered by element size, then name, so that each lies aligned.
+pub(crate) fn write(
+    metadata: &BTreeMap<String, String>,
+    tensors: &[NamedTensor],
+    out: &mut dyn Write,
+) -> Result<(), Error> {
+    let mut ordered: Vec<_> = tensors.iter().collect();
+    ordered.sort_by(|a, b| (b.tensor.dtype().size(), &a.name).cmp(&(a.tensor.dtype().size(), &b.name)));
+    let quote = |text: &str| serde_json::Value::from(text).to_string();
+    let mut entries = Vec::new();
+    if !metadata.is_empty() {
+        let pairs: Vec<_> = metadata.iter().map(|(key, value)| format!("{}:{}", quote(key), quote(value))).collect();
+        entries.push(format!("\"__metadata__\":{{{}}}", pairs.join(",")));
+    }
+    let mut at = 0;
+    for NamedTensor { name, tensor } in &ordered {
+        let sizes: Vec<_> = tensor.shape().iter().map(ToString::to_string).collect();
+        let end = at + tensor.byte_len();
+        entries.push(format!(
+            "{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{at},{end}]}}",
+            quote(name),
+            tensor.dtype().name(),
+            sizes.join(",")
+        ));
+        at = end;
+    }
+    let mut header = format!("{{{}}}", entries.join(","));
+    // Spaces up to a multiple of eight, so that the data is aligned in the file too.
+    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+    out.write_all(&(header.len() as u64).to_le_bytes())?;
+    out.write_all(header.as_bytes())?;
+    for named in ordered {
+        named.tensor.write_to(out)?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// Writes every tensor of a checkpoint under its own name, whatever it is.
+pub fn write_raw(checkpoint: &Checkpoint, source_sha256: &str, out: &mut dyn Write) -> Result<(), Error> {
+    let metadata = source_metadata(checkpoint.format(), source_sha256).to_map();
+    write(&metadata, checkpoint.tensors(), out)
+}

@@ -1,0 +1,127 @@
+//! The part of zip that `torch.save` writes: stored entries, with or without zip64 (PKWARE APPNOTE 4.3).
+
+use std::collections::BTreeMap;
+
+use crate::cursor::Cursor;
+use crate::error::Error;
+
+const FORMAT: &str = "pytorch-zip";
+const END: &[u8] = b"PK\x05\x06";
+const END_SIZE: usize = 22;
+/// The comment behind the end record is at most this long.
+const MOST_COMMENT: usize = u16::MAX as usize;
+
+/// Whether the bytes begin as a zip file.
+pub(crate) fn looks_like(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"PK\x03\x04")
+}
+
+/// Every entry by its name.
+pub(crate) fn read(bytes: &[u8]) -> Result<BTreeMap<&str, &[u8]>, Error> {
+    let mut cursor = Cursor::new(bytes, FORMAT);
+    let (count, start) = directory(bytes, &mut cursor)?;
+    cursor.seek(start)?;
+    // A directory record takes 46 bytes at least.
+    if count > cursor.remaining() / 46 {
+        return Err(cursor.error(format!("a directory of {count} entries does not fit the file")));
+    }
+    let mut entries = BTreeMap::new();
+    for _ in 0..count {
+        let (name, data) = entry(bytes, &mut cursor)?;
+        if entries.insert(name, data).is_some() {
+            return Err(cursor.error(format!("two entries are called {name:?}")));
+        }
+    }
+    if !cursor.take(4)?.starts_with(b"PK") {
+        return Err(cursor.error("the directory holds more than its end record says"));
+    }
+    Ok(entries)
+}
+
+/// Number of entries and offset of the directory.
+fn directory(bytes: &[u8], cursor: &mut Cursor) -> Result<(usize, usize), Error> {
+    let from = bytes.len().saturating_sub(END_SIZE + MOST_COMMENT);
+    let tail = bytes.get(from..).unwrap_or_default();
+    let at = tail.windows(END.len()).rposition(|window| window == END);
+    let end = from + at.ok_or_else(|| cursor.error_at(bytes.len(), "no end of directory; the file is truncated"))?;
+    cursor.seek(end + 8)?;
+    let (here, total) = (cursor.u16()?, cursor.u16()?);
+    let (_, start) = (cursor.u32()?, cursor.u32()?);
+    if here == u16::MAX || start == u32::MAX {
+        // zip64: a locator of 20 bytes stands before the end record.
+        let locator = end.checked_sub(20).ok_or_else(|| cursor.error("no zip64 locator"))?;
+        cursor.seek(locator)?;
+        if cursor.take(4)? != b"PK\x06\x07" {
+            return Err(cursor.error_at(locator, "no zip64 locator"));
+        }
+        cursor.u32()?;
+        let record = usize::try_from(cursor.u64()?).unwrap_or(usize::MAX);
+        cursor.seek(record)?;
+        if cursor.take(4)? != b"PK\x06\x06" {
+            return Err(cursor.error_at(record, "no zip64 end record"));
+        }
+        cursor.take(20)?;
+        let (_, total) = (cursor.u64()?, cursor.u64()?);
+        let (_, start) = (cursor.u64()?, cursor.u64()?);
+        let whole = |value| usize::try_from(value).unwrap_or(usize::MAX);
+        return Ok((whole(total), whole(start)));
+    }
+    if here != total {
+        return Err(cursor.error("a zip file in several volumes"));
+    }
+    Ok((usize::from(total), start as usize))
+}
+
+/// One record of the directory, and the bytes that it stands for.
+fn entry<'a>(bytes: &'a [u8], cursor: &mut Cursor<'a>) -> Result<(&'a str, &'a [u8]), Error> {
+    let at = cursor.at();
+    if cursor.take(4)? != b"PK\x01\x02" {
+        return Err(cursor.error_at(at, "no directory record where one is announced"));
+    }
+    cursor.take(4)?;
+    let flags = cursor.u16()?;
+    let method = cursor.u16()?;
+    cursor.take(8)?;
+    let (mut stored, mut size) = (u64::from(cursor.u32()?), u64::from(cursor.u32()?));
+    let (name_len, extra_len, comment_len) = (cursor.u16()?, cursor.u16()?, cursor.u16()?);
+    cursor.take(8)?;
+    let mut local = u64::from(cursor.u32()?);
+    let name = cursor.take(usize::from(name_len))?;
+    let name = std::str::from_utf8(name).map_err(|_| cursor.error_at(at, "an entry's name is no UTF-8"))?;
+    let mut extra = Cursor::new(cursor.take(usize::from(extra_len))?, FORMAT);
+    while extra.remaining() >= 4 {
+        let (id, len) = (extra.u16()?, extra.u16()?);
+        let mut field = Cursor::new(extra.take(usize::from(len))?, FORMAT);
+        if id == 1 {
+            for value in [&mut size, &mut stored, &mut local] {
+                if *value == u64::from(u32::MAX) {
+                    *value = field.u64()?;
+                }
+            }
+        }
+    }
+    cursor.take(usize::from(comment_len))?;
+    let refuse = |reason: &str| Err(cursor.error_at(at, format!("entry {name:?} {reason}")));
+    if flags & 1 != 0 {
+        return refuse("is encrypted");
+    }
+    if method != 0 {
+        return refuse("is compressed, which torch.save does not do; unpack and store it again");
+    }
+    if stored != size {
+        return refuse("is stored and yet says two sizes");
+    }
+    let mut local_cursor = Cursor::new(bytes, FORMAT);
+    local_cursor.seek(usize::try_from(local).unwrap_or(usize::MAX))?;
+    if local_cursor.take(4)? != b"PK\x03\x04" {
+        return refuse("has no local header where the directory says");
+    }
+    local_cursor.take(22)?;
+    let (name_len, extra_len) = (local_cursor.u16()?, local_cursor.u16()?);
+    if local_cursor.take(usize::from(name_len))? != name.as_bytes() {
+        return refuse("has another name in its local header");
+    }
+    local_cursor.take(usize::from(extra_len))?;
+    let data = local_cursor.take(usize::try_from(size).unwrap_or(usize::MAX))?;
+    Ok((name, data))
+}

@@ -1,0 +1,160 @@
+//! The one way from MODEL to weights: a name in the catalogue, or a path to any checkpoint. It alone joins catalogue,
+//! cache and converters.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use densenet_arch::{Config, Protocol};
+use densenet_converters::{Conversion, Options};
+use densenet_registry::{Cache, Catalogue, FetchOptions, Progress, Published, Record, Weight};
+
+use crate::data::labels::Labels;
+use crate::error::{Error, Result};
+use crate::model::DenseNet;
+
+/// The catalogue with the cache that its files are kept in.
+#[derive(Debug)]
+pub struct Store {
+    /// Every weight that is known.
+    pub catalogue: Catalogue,
+}
+
+/// A model ready to be built: weights with all that is needed to use them as they were meant.
+#[derive(Debug)]
+pub struct Model {
+    /// As it was asked for.
+    pub name: String,
+    /// The network.
+    pub config: Config,
+    /// How an image becomes its input.
+    pub protocol: Protocol,
+    /// Whether the weights name the protocol themselves; else it is their network's default.
+    pub protocol_stated: bool,
+    /// The names of its classes.
+    pub labels: Labels,
+    /// Errors that others measured with these weights.
+    pub published: Vec<Published>,
+    /// Where the weights come from.
+    pub source: Source,
+    tensors: HashMap<String, Tensor>,
+}
+
+/// The file that a model was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The file.
+    pub path: PathBuf,
+    /// Its format: `torch7`, `safetensors` …
+    pub format: &'static str,
+    /// Its sha256.
+    pub sha256: String,
+}
+
+impl Store {
+    /// The built-in catalogue, with the user's files added.
+    pub fn open(user_catalogues: &[PathBuf]) -> Result<Self> {
+        let mut catalogue = Catalogue::builtin()?;
+        for path in user_catalogues {
+            catalogue.add(path)?;
+        }
+        Ok(Self { catalogue })
+    }
+
+    /// Opens MODEL: a file if there is one of that path, else a name, which is fetched first if the cache lacks it.
+    pub fn model(&self, model: &str, progress: &mut dyn Progress) -> Result<Model> {
+        let path = Path::new(model);
+        if path.is_file() {
+            return self.file(model, path);
+        }
+        if path.components().count() > 1 || path.is_dir() {
+            return Err(Error::Usage(format!("{model}: no such file; MODEL is a file or a name that `list` shows")));
+        }
+        let weight = self.catalogue.find(model)?;
+        let cache = Cache::open_default()?;
+        let record = self.fetch(weight, &cache, &FetchOptions::default(), progress)?;
+        let path = &converted(&record)?.path;
+        let opened = self.file(model, path)?;
+        Ok(Model { published: weight.published.clone(), ..opened })
+    }
+
+    /// Brings a weight into the cache, verified and converted. What is there already and right is not fetched again.
+    pub fn fetch(
+        &self,
+        weight: &Weight,
+        cache: &Cache,
+        options: &FetchOptions,
+        progress: &mut dyn Progress,
+    ) -> Result<Record> {
+        weight.config()?;
+        let record = densenet_registry::fetch(weight, cache, options, progress)?;
+        if record.converted.is_some() {
+            return Ok(record);
+        }
+        let original = &record.original.path;
+        let bytes = read(original)?;
+        let options = Options {
+            arch: Some(weight.config()?),
+            protocol: Some(weight.protocol.clone()),
+            labels: weight.labels.clone(),
+            ..Options::default()
+        };
+        let conversion = convert(original, &bytes, &options)?;
+        complete(original, &conversion, false)?;
+        Ok(cache.add_converted(&weight.name, |out| conversion.write(out))?)
+    }
+
+    /// Reads a checkpoint of any format.
+    fn file(&self, name: &str, path: &Path) -> Result<Model> {
+        let bytes = read(path)?;
+        let conversion = convert(path, &bytes, &Options::default())?;
+        complete(path, &conversion, true)?;
+        let tensors = conversion
+            .tensors
+            .iter()
+            .filter(|named| !named.name.ends_with("num_batches_tracked"))
+            .map(|named| {
+                let values = named.tensor.to_f32().map_err(|source| Error::Checkpoint { path: path.to_owned(), source })?;
+                Ok((named.name.clone(), Tensor::from_vec(values, named.tensor.shape(), &Device::Cpu)?))
+            })
+            .collect::<Result<_>>()?;
+        let sha256 = conversion.source_sha256().to_owned();
+        let published = self.published(&conversion.metadata.source_sha256, &sha256);
+        Ok(Model {
+            name: name.to_owned(),
+            labels: Labels::new(conversion.metadata.labels.clone(), conversion.config.num_classes),
+            protocol: conversion.protocol.clone(),
+            protocol_stated: conversion.protocol_stated,
+            published,
+            source: Source { path: path.to_owned(), format: conversion.format.name(), sha256 },
+            config: conversion.config,
+            tensors,
+        })
+    }
+}
+
+impl Model {
+    /// Builds the network on a device, in a float type.
+    pub fn network(&self, device: &Device, dtype: DType) -> Result<DenseNet> {
+        Ok(DenseNet::new(&self.config, VarBuilder::from_tensors(self.tensors.clone(), dtype, device))?)
+    }
+}
+
+/// Reads a checkpoint and maps it; `complete` says whether it is all there.
+pub fn convert<'a>(path: &Path, bytes: &'a [u8], options: &Options) -> Result<Conversion<'a>> {
+    densenet_converters::convert(bytes, options).map_err(|source| Error::Checkpoint { path: path.to_owned(), source })
+}
+
+/// Refuses a conversion with missing or misshapen tensors, and unless allowed with unused ones.
+pub fn complete(path: &Path, conversion: &Conversion, allow_unused: bool) -> Result<()> {
+    if conversion.report.is_complete(allow_unused) {
+        return Ok(());
+    }
+    Err(Error::Incomplete { path: path.to_owned(), summary: conversion.report.to_string() })
+}
+
+/// The whole file in memory.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(Error::io("read", path))
+}
