@@ -188,11 +188,17 @@ mod tests {
 
     #[test]
     fn reads_what_numpy_wrote() {
-        // ToTensor and Normalize of torchvision; the sum is numpy's.
+        // The corner of this crop after ToTensor and Normalize, by torchvision.
+        let (_, crop) = read_u8(&fixture("photo_320x240_444_jpg.bilinear.crop224.u8.npy")).unwrap();
         let (shape, values) = read_f32(&fixture("one_full.f32_corner.npy")).unwrap();
         assert_eq!(shape, [3, 32, 32]);
-        assert_eq!(values.len(), 3072);
-        assert!(values.iter().all(|value| (-2.2..2.7).contains(value)));
+        assert_eq!(values.len(), 3 * 32 * 32);
+        let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+        for (index, value) in values.into_iter().enumerate() {
+            let (channel, y, x) = (index / 1024, index / 32 % 32, index % 32);
+            let byte = f32::from(crop[3 * (224 * y + x) + channel]);
+            assert!((value - (byte / 255.0 - mean[channel]) / std[channel]).abs() < 1e-6, "{index}: {value}");
+        }
         let (shape, values) = read_u8(&fixture("one_pixel_png.bilinear.r64c56.u8.npy")).unwrap();
         assert_eq!(shape, [56, 56, 3]);
         assert_eq!(values, [10, 200, 90].repeat(56 * 56));

@@ -227,28 +227,26 @@ mod tests {
             return data.to_vec();
         }
         let scale = (from - 1) as f32 / (to.max(2) - 1) as f32;
-        let mut scaled = Vec::new();
-        for block in data.chunks_exact(step * from) {
-            let at = |i: isize, offset: usize| f64::from(block[step * i as usize + offset]);
-            let line = |i: isize, offset: usize| match from as isize - 1 {
-                0 => at(0, offset),
-                _ if i < 0 => 2.0 * at(0, offset) - at(1, offset),
-                last if i > last => 2.0 * at(last, offset) - at(last - 1, offset),
-                _ => at(i, offset),
-            };
-            for index in 0..to {
-                let position = if index + 1 == to { (from - 1) as f32 } else { index as f32 * scale };
-                let (i, t) = (position.floor() as isize, f64::from(position.fract()));
-                let weights = [
-                    ((2.0 - t) * t - 1.0) * t / 2.0,
-                    ((3.0 * t - 5.0) * t * t + 2.0) / 2.0,
-                    ((4.0 - 3.0 * t) * t + 1.0) * t / 2.0,
-                    (t - 1.0) * t * t / 2.0,
-                ];
-                for offset in 0..step {
-                    // At the last sample the fraction is 0 and the tap after next has no weight.
-                    let taps = [i - 1, i, i + 1, (i + 2).min(from as isize)].map(|i| line(i, offset));
-                    scaled.push(weights.iter().zip(taps).map(|(weight, tap)| weight * tap).sum::<f64>() as f32);
+        let mut scaled = vec![0.0; data.len() / from * to];
+        for (target, block) in scaled.chunks_exact_mut(step * to).zip(data.chunks_exact(step * from)) {
+            for offset in 0..step {
+                let line: Vec<f64> = block[offset..].iter().step_by(step).map(|&value| f64::from(value)).collect();
+                let (first, second) = (line[0], line[1.min(from - 1)]);
+                let (last, before) = (line[from - 1], line[from.max(2) - 2]);
+                // Straight on beyond both ends; the very last has no weight.
+                let padded = [&[2.0 * first - second], line.as_slice(), &[2.0 * last - before, 0.0]].concat();
+                for index in 0..to {
+                    let position = if index + 1 == to { (from - 1) as f32 } else { index as f32 * scale };
+                    let t = f64::from(position.fract());
+                    let weights = [
+                        0.5 * t * ((2.0 - t) * t - 1.0),
+                        0.5 * t * t * (3.0 * t - 5.0) + 1.0,
+                        0.5 * t * ((4.0 - 3.0 * t) * t + 1.0),
+                        0.5 * t * t * (t - 1.0),
+                    ];
+                    let taps = &padded[position as usize..];
+                    let value: f64 = weights.iter().zip(taps).map(|(weight, tap)| weight * tap).sum();
+                    target[step * index + offset] = value as f32;
                 }
             }
         }
