@@ -104,7 +104,8 @@ pub fn read(bytes: &[u8]) -> Result<Checkpoint<'_>, Error> {
             (Content::Torch7(file), tensors)
         }
         Format::PytorchZip | Format::PytorchLegacy => {
-            let file = if format == Format::PytorchZip { pytorch::read_zip(bytes) } else { pytorch::read_legacy(bytes) }?;
+            let file =
+                if format == Format::PytorchZip { pytorch::read_zip(bytes) } else { pytorch::read_legacy(bytes) }?;
             let tensors = file.tensors()?.into_iter().map(|(name, tensor)| NamedTensor { name, tensor }).collect();
             (Content::Pytorch(format, file), tensors)
         }

@@ -29,7 +29,9 @@ pub(crate) fn rename(name: &str) -> String {
     if let Some(field) = name.strip_prefix("features.norm_final.") {
         return format!("features.norm5.{field}");
     }
-    for (old, new) in [(".norm.1.", ".norm1."), (".norm.2.", ".norm2."), (".conv.1.", ".conv1."), (".conv.2.", ".conv2.")] {
+    for (old, new) in
+        [(".norm.1.", ".norm1."), (".norm.2.", ".norm2."), (".conv.1.", ".conv1."), (".conv.2.", ".conv2.")]
+    {
         if name.contains(".denselayer") && name.contains(old) {
             return name.replacen(old, new, 1);
         }
@@ -74,7 +76,9 @@ mod tests {
         assert_eq!(find(&wrapped).unwrap().unwrap(), "state_dict.module.");
         let averaged = ["model.features.conv0.weight", "model_ema.module.module.features.conv0.weight"];
         assert_eq!(find(&averaged).unwrap().unwrap(), "model.");
-        assert!(find(&["a.features.conv0.weight", "b.features.conv0.weight"]).unwrap_err().to_string().contains("a., b."));
+        assert!(
+            find(&["a.features.conv0.weight", "b.features.conv0.weight"]).unwrap_err().to_string().contains("a., b.")
+        );
         assert_eq!(find(&["fc.weight"]).unwrap(), None);
     }
 }

@@ -6,10 +6,7 @@
 //! Untrusted bytes are the normal case: every length is checked against the bytes that are there before it is believed,
 //! nesting has a budget, and an error says format, byte and cause.
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    not(test),
-    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
-)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod alloc;
 mod checkpoint;

@@ -31,9 +31,19 @@ pub(crate) enum Node<'a> {
     Dict(Vec<(Value<'a>, Value<'a>)>),
     Global(Global),
     /// What a persistent id stands for: a storage of the file.
-    Storage { dtype: DType, key: &'a [u8], elements: i64 },
+    Storage {
+        dtype: DType,
+        key: &'a [u8],
+        elements: i64,
+    },
     /// A view: storage, offset, sizes, strides.
-    Tensor { storage: Value<'a>, offset: i64, shape: Vec<i64>, strides: Vec<i64>, at: usize },
+    Tensor {
+        storage: Value<'a>,
+        offset: i64,
+        shape: Vec<i64>,
+        strides: Vec<i64>,
+        at: usize,
+    },
     /// An object of a harmless class, with what was put into it.
     Object(Vec<Value<'a>>),
 }
@@ -166,6 +176,7 @@ struct Machine<'a> {
 
 impl<'a> Machine<'a> {
     /// One opcode; the value if it was STOP.
+    #[expect(clippy::too_many_lines, reason = "an arm an opcode, to be read against Python's pickletools")]
     fn step(&mut self, cursor: &mut Cursor<'a>) -> Result<Option<Value<'a>>, Trouble> {
         let at = cursor.at();
         let opcode = cursor.u8()?;
@@ -186,7 +197,7 @@ impl<'a> Machine<'a> {
             }
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
-            b'1' => drop(self.to_mark()?),
+            b'1' => drop(self.pop_mark()?),
             b'2' => {
                 let top = self.top()?;
                 self.push(top)?;
@@ -280,16 +291,15 @@ impl<'a> Machine<'a> {
                 let bytes = cursor.take(length)?;
                 self.push(Value::Bytes(bytes))?;
             }
-            b']' => self.make(Node::List(Vec::new()))?,
+            b']' | 0x8f => self.make(Node::List(Vec::new()))?,
             b')' => self.make(Node::Tuple(Vec::new()))?,
             b'}' => self.make(Node::Dict(Vec::new()))?,
-            0x8f => self.make(Node::List(Vec::new()))?,
             b'l' | 0x91 => {
-                let values = self.to_mark()?;
+                let values = self.pop_mark()?;
                 self.make(Node::List(values))?;
             }
             b't' => {
-                let values = self.to_mark()?;
+                let values = self.pop_mark()?;
                 self.make(Node::Tuple(values))?;
             }
             0x85..=0x87 => {
@@ -301,7 +311,7 @@ impl<'a> Machine<'a> {
                 self.make(Node::Tuple(values))?;
             }
             b'd' => {
-                let values = self.to_mark()?;
+                let values = self.pop_mark()?;
                 let pairs = pairs(&values)?;
                 self.make(Node::Dict(pairs))?;
             }
@@ -310,7 +320,7 @@ impl<'a> Machine<'a> {
                 self.append(vec![value])?;
             }
             b'e' | 0x90 => {
-                let values = self.to_mark()?;
+                let values = self.pop_mark()?;
                 self.append(values)?;
             }
             b's' => {
@@ -319,7 +329,7 @@ impl<'a> Machine<'a> {
                 self.insert(vec![(key, value)])?;
             }
             b'u' => {
-                let values = self.to_mark()?;
+                let values = self.pop_mark()?;
                 self.insert(pairs(&values)?)?;
             }
             b'q' => self.put(u64::from(cursor.u8()?))?,
@@ -394,7 +404,7 @@ impl<'a> Machine<'a> {
         self.stack.last().copied().map_or_else(|| trouble("the stack is empty"), Ok)
     }
 
-    fn to_mark(&mut self) -> Result<Vec<Value<'a>>, Trouble> {
+    fn pop_mark(&mut self) -> Result<Vec<Value<'a>>, Trouble> {
         let Some(mark) = self.marks.pop() else { return trouble("there is no mark") };
         Ok(self.stack.split_off(mark.min(self.stack.len())))
     }
@@ -516,7 +526,8 @@ impl<'a> Machine<'a> {
     fn storage(&mut self, id: Value<'a>) -> Result<(), Trouble> {
         let Some(Node::Tuple(id)) = self.node_mut(id) else { return trouble("a persistent id that is no tuple") };
         let id = id.clone();
-        let &[Value::Text(b"storage"), class, Value::Text(key), _, Value::Int(elements), ref rest @ ..] = &id[..] else {
+        let &[Value::Text(b"storage"), class, Value::Text(key), _, Value::Int(elements), ref rest @ ..] = &id[..]
+        else {
             return trouble("a persistent id that is no storage");
         };
         if !matches!(rest, [] | [Value::None]) {
@@ -531,7 +542,11 @@ impl<'a> Machine<'a> {
 
 fn pairs<'a>(values: &[Value<'a>]) -> Result<Vec<(Value<'a>, Value<'a>)>, Trouble> {
     let (pairs, rest) = values.as_chunks::<2>();
-    if rest.is_empty() { Ok(pairs.iter().map(|&[key, value]| (key, value)).collect()) } else { trouble("a key without a value") }
+    if rest.is_empty() {
+        Ok(pairs.iter().map(|&[key, value]| (key, value)).collect())
+    } else {
+        trouble("a key without a value")
+    }
 }
 
 fn number(line: &[u8]) -> Result<i64, Trouble> {

@@ -6,7 +6,7 @@ use crate::checkpoint::Node as Shown;
 use crate::cursor::Cursor;
 use crate::error::Error;
 use crate::pickle::{self, Node, Pickle, Value};
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 use crate::zip;
 
 /// 0x1950a86a20f9469cfc6c as a pickled LONG1 of ten bytes, the first thing in a legacy stream.
@@ -50,7 +50,9 @@ pub(crate) fn read_zip(bytes: &[u8]) -> Result<File<'_>, Error> {
     let pickle = pickle::read(&mut Cursor::new(entry("data.pkl").unwrap_or_default(), ZIP))?;
     let prefix = format!("{root}data/");
     let storages = entries.iter().filter_map(|(name, data)| Some((name.strip_prefix(&prefix)?.as_bytes(), *data)));
-    Ok(File { format: ZIP, pickle, storages: storages.collect() })
+    let storages = storages.collect();
+    declared(&pickle).map_err(|reason| refuse(&reason))?;
+    Ok(File { format: ZIP, pickle, storages })
 }
 
 /// Reads a legacy stream: magic, protocol, system, object, keys, then for each key its count and its elements.
@@ -65,9 +67,9 @@ pub(crate) fn read_legacy(bytes: &[u8]) -> Result<File<'_>, Error> {
     }
     let at = cursor.at();
     let system = pickle::read(&mut cursor)?;
-    let little = system.dict(system.root).and_then(|pairs| {
-        pairs.iter().find(|(key, _)| *key == Value::Text(b"little_endian")).map(|(_, value)| *value)
-    });
+    let little = system
+        .dict(system.root)
+        .and_then(|pairs| pairs.iter().find(|(key, _)| *key == Value::Text(b"little_endian")).map(|(_, value)| *value));
     if little != Some(Value::Bool(true)) {
         return Err(cursor.error_at(at, "its storages are not little-endian"));
     }
@@ -75,19 +77,21 @@ pub(crate) fn read_legacy(bytes: &[u8]) -> Result<File<'_>, Error> {
     let at = cursor.at();
     let keys = pickle::read(&mut cursor)?;
     let keys = keys.sequence(keys.root).ok_or_else(|| cursor.error_at(at, "the list of storages is none"))?.to_vec();
-    let declared = declared(&object);
+    let declared = declared(&object).map_err(|reason| cursor.error_at(at, reason))?;
     let mut storages = HashMap::new();
     for key in keys {
         let Value::Text(key) = key else { return Err(cursor.error_at(at, "a storage's key is no text")) };
-        let Some(&(size, elements)) = declared.get(key) else {
-            return Err(cursor.error_at(at, format!("storage {:?} belongs to no tensor", key.escape_ascii().to_string())));
+        let Some(&(dtype, elements)) = declared.get(key) else {
+            return Err(
+                cursor.error_at(at, format!("storage {:?} belongs to no tensor", key.escape_ascii().to_string()))
+            );
         };
         let here = cursor.at();
         let count = cursor.i64()?;
         if count != elements {
             return Err(cursor.error_at(here, format!("a storage of {count} elements was announced with {elements}")));
         }
-        let length = usize::try_from(count).ok().and_then(|count| count.checked_mul(size));
+        let length = usize::try_from(count).ok().and_then(|count| count.checked_mul(dtype.size()));
         let length = length.ok_or_else(|| cursor.error_at(here, format!("a storage of {count} elements")))?;
         if storages.insert(key, cursor.take(length)?).is_some() {
             return Err(cursor.error_at(here, "a storage comes twice"));
@@ -99,19 +103,24 @@ pub(crate) fn read_legacy(bytes: &[u8]) -> Result<File<'_>, Error> {
     Ok(File { format: LEGACY, pickle: object, storages })
 }
 
-/// Element size and count of each storage that the object names.
-fn declared<'a>(object: &Pickle<'a>) -> HashMap<&'a [u8], (usize, i64)> {
+/// Type and count of each storage that the object names; one key has one of each.
+fn declared<'a>(object: &Pickle<'a>) -> Result<HashMap<&'a [u8], (DType, i64)>, String> {
     let mut declared = HashMap::new();
     for number in 0.. {
         match object.node(Value::Node(number)) {
             Some(&Node::Storage { dtype, key, elements }) => {
-                declared.insert(key, (dtype.size(), elements));
+                if *declared.entry(key).or_insert((dtype, elements)) != (dtype, elements) {
+                    return Err(format!(
+                        "storage {:?} is named with two types or sizes",
+                        key.escape_ascii().to_string()
+                    ));
+                }
             }
             Some(_) => {}
             None => break,
         }
     }
-    declared
+    Ok(declared)
 }
 
 impl<'a> File<'a> {
@@ -141,7 +150,11 @@ impl<'a> File<'a> {
                 let tensor = self.tensor(value).map_err(refuse)?;
                 let path = if path.is_empty() { "tensor" } else { path };
                 if found.insert(path.to_owned(), tensor).is_some() {
-                    return Err(Error::Tensor { format: self.format, tensor: path.into(), reason: "it comes twice".into() });
+                    return Err(Error::Tensor {
+                        format: self.format,
+                        tensor: path.into(),
+                        reason: "it comes twice".into(),
+                    });
                 }
                 order.push(path.to_owned());
             }

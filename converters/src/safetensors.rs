@@ -36,8 +36,9 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(BTreeMap<String, String>, Vec<NamedT
     let mut parsed = parsed.map_err(|error| cursor.error_at(8, format!("its header is no JSON object: {error}")))?;
     let metadata = match parsed.remove(METADATA) {
         None => BTreeMap::new(),
-        Some(value) => serde_json::from_value(value)
-            .map_err(|_| cursor.error_at(8, "__metadata__ is no object of texts"))?,
+        Some(value) => {
+            serde_json::from_value(value).map_err(|_| cursor.error_at(8, "__metadata__ is no object of texts"))?
+        }
     };
     let start = cursor.at();
     let data = cursor.take(cursor.remaining())?;
@@ -72,7 +73,9 @@ mod tests {
 
     #[test]
     fn overlaps_gaps_and_false_sizes_are_refused() {
-        let entry = |from: usize, to: usize| format!(r#"{{"dtype":"U8","shape":[{}],"data_offsets":[{from},{to}]}}"#, to - from);
+        let entry = |from: usize, to: usize| {
+            format!(r#"{{"dtype":"U8","shape":[{}],"data_offsets":[{from},{to}]}}"#, to - from)
+        };
         let two = |a: String, b: String, data: &[u8]| {
             let bytes = file(&format!(r#"{{"a":{a},"b":{b}}}"#), data);
             read(&bytes).map(|(_, tensors)| tensors.len()).map_err(|error| error.to_string())

@@ -31,8 +31,14 @@ pub(crate) enum Item<'a> {
     Pending,
     Table(Vec<(Value<'a>, Value<'a>)>),
     /// A class whose payload is a table of fields.
-    Object { class: &'a [u8], fields: Value<'a> },
-    Storage { dtype: DType, bytes: &'a [u8] },
+    Object {
+        class: &'a [u8],
+        fields: Value<'a>,
+    },
+    Storage {
+        dtype: DType,
+        bytes: &'a [u8],
+    },
     /// `None`: empty, without a storage.
     Tensor(Option<Tensor<'a>>),
     Function,
@@ -53,8 +59,11 @@ pub(crate) fn looks_like(bytes: &[u8]) -> bool {
 
 /// Parses every object of the file.
 pub(crate) fn read(bytes: &[u8]) -> Result<File<'_>, Error> {
-    let mut reader =
-        Reader { cursor: Cursor::new(bytes, FORMAT), memo: HashMap::new(), file: File { items: Vec::new(), roots: Vec::new() } };
+    let mut reader = Reader {
+        cursor: Cursor::new(bytes, FORMAT),
+        memo: HashMap::new(),
+        file: File { items: Vec::new(), roots: Vec::new() },
+    };
     loop {
         let root = reader.value(0)?;
         reader.file.roots.push(root);
@@ -139,7 +148,13 @@ impl<'a> File<'a> {
         found
     }
 
-    fn collect<'s>(&'s self, value: Value<'a>, path: &str, seen: &mut [bool], found: &mut Vec<(String, &'s Tensor<'a>)>) {
+    fn collect<'s>(
+        &'s self,
+        value: Value<'a>,
+        path: &str,
+        seen: &mut [bool],
+        found: &mut Vec<(String, &'s Tensor<'a>)>,
+    ) {
         if let Some(tensor) = self.tensor(value) {
             let path = if path.is_empty() { "tensor" } else { path };
             found.push((path.to_owned(), tensor));
@@ -152,8 +167,13 @@ impl<'a> File<'a> {
         }
         // Only an object's own list of modules gives way to their numbers.
         let is_module = self.class(value).is_some();
+        // A DenseConnectLayerCustom lists the same tensors once more, under copies of net1 and net2.
+        let is_twice = self.field(value, "net1").is_some();
         for (key, inner) in sorted(fields) {
             let name = show(*key);
+            if is_twice && name == "modules" {
+                continue;
+            }
             let path = match (is_module && name == "modules", path.is_empty()) {
                 (true, _) => path.to_owned(),
                 (false, true) => name,
@@ -413,9 +433,11 @@ mod tests {
         // A table that contains itself, and one that two keys share: identity is kept.
         let root = file.roots[0];
         let itself = file.fields(root).unwrap().iter().any(|(_, value)| *value == root);
-        let cyclic = file.fields(root).unwrap().iter().any(|(_, value)| {
-            file.fields(*value).is_some_and(|inner| inner.iter().any(|(_, deep)| deep == value))
-        });
+        let cyclic = file
+            .fields(root)
+            .unwrap()
+            .iter()
+            .any(|(_, value)| file.fields(*value).is_some_and(|inner| inner.iter().any(|(_, deep)| deep == value)));
         assert!(itself || cyclic);
         let bytes = fixture("format/number.t7");
         assert_eq!(read(&bytes).unwrap().roots, [Value::Number(42.5)]);

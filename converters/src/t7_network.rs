@@ -107,7 +107,7 @@ impl<'a> Walk<'_, 'a> {
                     return refuse("is of the first version and stores running_std");
                 }
                 let eps = self.file.number(module, "eps").unwrap_or(densenet_arch::Config::EPS);
-                if *self.eps.get_or_insert(eps) != eps {
+                if self.eps.get_or_insert(eps).to_bits() != eps.to_bits() {
                     return refuse("has another eps than the batch norms before it");
                 }
                 units.push(Unit::Norm(path.to_owned()));
@@ -170,7 +170,8 @@ impl<'a> Names<'_, 'a> {
                     return self.unit(classifier, "classifier");
                 }
                 _ => {
-                    let place = after.first().map_or_else(|| "the end".into(), |unit| format!("module {}", unit.path()));
+                    let place =
+                        after.first().map_or_else(|| "the end".into(), |unit| format!("module {}", unit.path()));
                     return Err(Error::Layout(format!(
                         "{place} follows block {block} of {layers} dense layers, where a transition or the classifier \
                          is expected"
@@ -215,7 +216,8 @@ impl<'a> Names<'_, 'a> {
         let weight = self.file.field(module, "weight").and_then(|weight| self.file.tensor(weight));
         let Some(weight) = weight else { return Ok(None) };
         let [rows, columns] = weight.shape()[..] else { return Ok(None) };
-        let size = |name| self.file.number(module, name).filter(|size| (1.0..=65536.0).contains(size)).map(|n| n as usize);
+        let size =
+            |name| self.file.number(module, name).filter(|size| (1.0..=65536.0).contains(size)).map(|n| n as usize);
         match (size("nInputPlane"), size("kH"), size("kW")) {
             (Some(input), Some(height), Some(width)) if input * height * width == columns => {
                 Ok(Some(vec![rows, input, height, width]))

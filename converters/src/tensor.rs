@@ -24,18 +24,8 @@ pub enum DType {
 }
 
 impl DType {
-    const ALL: [Self; 10] = [
-        Self::F64,
-        Self::F32,
-        Self::F16,
-        Self::BF16,
-        Self::I64,
-        Self::I32,
-        Self::I16,
-        Self::I8,
-        Self::U8,
-        Self::Bool,
-    ];
+    const ALL: [Self; 10] =
+        [Self::F64, Self::F32, Self::F16, Self::BF16, Self::I64, Self::I32, Self::I16, Self::I8, Self::U8, Self::Bool];
 
     /// Bytes of an element.
     pub fn size(self) -> usize {
@@ -163,9 +153,11 @@ impl<'a> Tensor<'a> {
     }
 
     fn is_contiguous(&self) -> bool {
-        self.shape.iter().zip(&self.strides).zip(contiguous_strides(&self.shape)).all(
-            |((&size, &stride), expected)| size <= 1 || stride == expected,
-        )
+        self.shape
+            .iter()
+            .zip(&self.strides)
+            .zip(contiguous_strides(&self.shape))
+            .all(|((&size, &stride), expected)| size <= 1 || stride == expected)
     }
 
     /// Writes the elements in C order, little-endian.
@@ -265,6 +257,6 @@ mod tests {
         assert!(view(&[2], &[1, 1], 0).is_err());
         assert!(view(&[1; 33], &[1; 33], 0).is_err());
         assert!(view(&[1 << 30, 1 << 10], &[0, 0], 0).unwrap_err().contains("repeats a storage"));
-        assert_eq!(view(&[0, 9], &[1, 1], 99).unwrap(), []);
+        assert_eq!(view(&[0, 9], &[1, 1], 99).unwrap(), [0_u8; 0]);
     }
 }

@@ -47,6 +47,10 @@ fn directory(bytes: &[u8], cursor: &mut Cursor) -> Result<(usize, usize), Error>
     cursor.seek(end + 8)?;
     let (here, total) = (cursor.u16()?, cursor.u16()?);
     let (_, start) = (cursor.u32()?, cursor.u32()?);
+    let comment = usize::from(cursor.u16()?);
+    if cursor.remaining() != comment {
+        return Err(cursor.error("the end record does not end the file"));
+    }
     if here == u16::MAX || start == u32::MAX {
         // zip64: a locator of 20 bytes stands before the end record.
         let locator = end.checked_sub(20).ok_or_else(|| cursor.error("no zip64 locator"))?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use densenet_arch::{Channels, Fit, Interpolation, Protocol, Range};
 
-use super::resize::{CropRule, Rgb8, RgbF32, center_crop_origin, opencv, pillow, short_side, torch7};
+use super::resize::{CropRule, Rgb8, RgbF32, crop_origin, opencv, pillow, short_side, torch7};
 use crate::error::{Error, Result};
 
 /// A protocol for a network of so many input channels.
@@ -46,46 +46,129 @@ impl Transform {
 
     /// Appends the input of one image, channel after channel.
     pub fn append(&self, image: &Rgb8, pixels: &mut Vec<f32>) -> Result<(), TransformError> {
-        if self.channels == 1 {
-            return self.append_colour(&luma(image), pixels);
-        }
-        self.append_colour(image, pixels)
+        if self.channels == 1 { self.append_rgb(&luma(image), pixels) } else { self.append_rgb(image, pixels) }
     }
 
-    fn append_colour(&self, image: &Rgb8, pixels: &mut Vec<f32>) -> Result<(), TransformError> {
-        let crop = self.protocol.crop;
+    fn append_rgb(&self, image: &Rgb8, pixels: &mut Vec<f32>) -> Result<(), TransformError> {
+        let (width, height) = (image.width(), image.height());
         let Some(resize) = self.protocol.resize else {
-            if (image.width(), image.height()) != (crop, crop) {
-                return Err(TransformError(format!(
-                    "the image is {}x{}; protocol {} takes {crop}x{crop} as they are",
-                    image.width(),
-                    image.height(),
-                    self.protocol.name
-                )));
+            let crop = self.protocol.crop;
+            if (width, height) != (crop, crop) {
+                let name = &self.protocol.name;
+                let reason = format!("the image is {width}x{height}; protocol {name} takes {crop}x{crop} as they are");
+                return Err(TransformError(reason));
             }
-            return self.normalise(image, (0, 0), pixels);
+            self.crop(image.data(), (width, height), CropRule::Pillow, |&byte| f32::from(byte), pixels)?;
+            return Ok(());
         };
         let (width, height) = match resize.fit {
-            Fit::ShortSide => short_side(image.width(), image.height(), resize.size),
+            Fit::ShortSide => short_side(width, height, resize.size),
             Fit::Stretch => (resize.size, resize.size),
         };
+        let byte = |byte: &u8| f32::from(*byte);
+        let size = (width, height);
         match resize.interpolation {
             Interpolation::PilBilinear => {
                 let resized = pillow::resize(image, width, height, pillow::Filter::Bilinear);
-                self.normalise(&resized, self.origin(width, height, CropRule::Pillow)?, pixels)
+                self.crop(resized.data(), size, CropRule::Pillow, byte, pixels)
             }
             Interpolation::PilBicubic => {
                 let resized = pillow::resize(image, width, height, pillow::Filter::Bicubic);
-                self.normalise(&resized, self.origin(width, height, CropRule::Pillow)?, pixels)
+                self.crop(resized.data(), size, CropRule::Pillow, byte, pixels)
             }
             Interpolation::OpencvBilinear => {
                 let resized = opencv::resize_bilinear(image, width, height);
-                self.normalise(&resized, self.origin(width, height, CropRule::Opencv)?, pixels)
+                self.crop(resized.data(), size, CropRule::Opencv, byte, pixels)
             }
+            // Torch resizes floats from 0 to 1.
             Interpolation::Torch7Bicubic => {
                 let resized = torch7::scale_bicubic(&RgbF32::from(image), width, height);
-                self.normalise(&resized, self.origin(width, height, CropRule::Torch7)?, pixels)
+                self.crop(resized.data(), size, CropRule::Torch7, |&unit| unit * 255.0, pixels)
             }
         }
+    }
+
+    /// Cuts the middle out of interleaved values and normalises it; `byte` brings a value to the scale of bytes.
+    fn crop<T>(
+        &self,
+        data: &[T],
+        (width, height): (usize, usize),
+        rule: CropRule,
+        byte: impl Fn(&T) -> f32,
+        pixels: &mut Vec<f32>,
+    ) -> Result<(), TransformError> {
+        let Protocol { crop, channels, range, mean, std, name, .. } = &self.protocol;
+        let Some((left, top)) = crop_origin(width, height, *crop, rule) else {
+            return Err(TransformError(format!("{width}x{height} pixels are too few for protocol {name}'s crop of {crop}")));
+        };
+        let unit = match range {
+            Range::Unit => 255.0,
+            Range::Byte => 1.0,
+        };
+        for channel in 0..self.channels {
+            let source = match channels {
+                Channels::Rgb => channel,
+                Channels::Bgr => 2 - channel,
+            };
+            for row in data.chunks_exact(3 * width).skip(top).take(*crop) {
+                let cells = row[3 * left..3 * (left + crop)].iter().skip(source).step_by(3);
+                pixels.extend(cells.map(|value| (byte(value) / unit - mean[channel]) / std[channel]));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Grey in all three channels, by Pillow's integer luma.
+fn luma(image: &Rgb8) -> Rgb8 {
+    let grey = image.data().chunks_exact(3).flat_map(|pixel| {
+        let [r, g, b] = [0, 1, 2].map(|channel| u32::from(pixel[channel]));
+        [((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16) as u8; 3]
+    });
+    Rgb8::new(image.width(), image.height(), grey.collect()).unwrap_or_else(|_| image.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn apply(protocol: &str, channels: usize, image: &Rgb8) -> Result<Vec<f32>, TransformError> {
+        let mut pixels = Vec::new();
+        let transform = Transform::new(&Protocol::named(protocol).unwrap(), channels).unwrap();
+        transform.append(image, &mut pixels).map(|()| pixels)
+    }
+
+    fn plain(width: usize, height: usize, colour: [u8; 3]) -> Rgb8 {
+        Rgb8::new(width, height, colour.repeat(width * height)).unwrap()
+    }
+
+    #[test]
+    fn channels_are_normalised_each_by_its_own() {
+        let pixels = apply("cifar10", 3, &plain(32, 32, [255, 0, 128])).unwrap();
+        assert_eq!(pixels.len(), 3 * 32 * 32);
+        assert_eq!(pixels[0], (255.0 - 125.3) / 63.0);
+        assert_eq!(pixels[1024], -123.0 / 62.1);
+        assert_eq!(pixels[2048], (128.0 - 113.9) / 66.7);
+        let caffe = apply("opencv-bilinear", 3, &plain(300, 260, [10, 20, 30])).unwrap();
+        assert!((caffe[0] - (30.0 - 103.94) * 0.017).abs() < 1e-6);
+        for protocol in ["torch7", "pil-bilinear", "pil-bicubic"] {
+            let pixels = apply(protocol, 3, &plain(300, 260, [255, 0, 0])).unwrap();
+            assert_eq!(pixels.len(), 3 * 224 * 224);
+            assert!((pixels[0] - (1.0 - 0.485) / 0.229).abs() < 1e-5, "{protocol}");
+        }
+    }
+
+    #[test]
+    fn grey_networks_read_pillow_s_luma() {
+        let pixels = apply("svhn", 1, &plain(32, 32, [255, 0, 0])).unwrap();
+        // (255 * 19595 + 32768) >> 16 = 76
+        assert_eq!((pixels.len(), pixels[0]), (1024, 76.0 / 255.0));
+        assert!(Transform::new(&Protocol::named("svhn").unwrap(), 2).is_err());
+    }
+
+    #[test]
+    fn an_image_of_another_size_is_refused_where_nothing_resizes() {
+        let error = apply("digits", 3, &plain(28, 32, [0; 3])).unwrap_err().of("a.png");
+        assert_eq!(error.to_string(), "a.png: the image is 28x32; protocol digits takes 32x32 as they are");
     }
 }
