@@ -11,10 +11,10 @@ pub fn resize_bilinear(image: &Rgb8, width: usize, height: usize) -> Rgb8 {
     if (width, height) == (image.width, image.height) {
         return image.clone();
     }
-    let columns = columns(image.width, width);
+    let columns: Vec<_> = taps(image.width, width).collect();
     let mut data = vec![0; 3 * width * height];
     let (mut upper, mut lower) = (Line::new(width), Line::new(width));
-    for (target, [above, below]) in data.chunks_exact_mut(3 * width).zip(rows(image.height, height)) {
+    for (target, [above, below]) in data.chunks_exact_mut(3 * width).zip(taps(image.height, height)) {
         // The row below is often the row above of the next output row.
         if lower.row == Some(above.source) {
             std::mem::swap(&mut upper, &mut lower);
@@ -37,37 +37,24 @@ struct Tap {
     weight: i32,
 }
 
-/// Where each output position lies in the source: floor and fraction, in `f32` from here on.
-fn positions(from: usize, to: usize) -> impl Iterator<Item = (f32, f32)> {
+/// The source pixels or rows on either side of each output position; beyond an edge both are the edge.
+///
+/// There OpenCV drops the fraction across but not down. Across, the products are added whole and the weights sum to
+/// 2048, so that it makes no difference.
+fn taps(from: usize, to: usize) -> impl Iterator<Item = [Tap; 2]> {
     // The reciprocal of a rounded ratio, not from / to.
     let scale = 1.0 / (to as f64 / from as f64);
     (0..to).map(move |index| {
         let position = ((index as f64 + 0.5) * scale - 0.5) as f32;
-        (position.floor(), position - position.floor())
+        let floor = position.floor();
+        let fraction = position - floor;
+        // A cast to usize cuts at 0.
+        let tap = |source: f32, weight: f32| Tap {
+            source: (source as usize).min(from - 1),
+            weight: (weight * ONE).round_ties_even() as i32,
+        };
+        [tap(floor, 1.0 - fraction), tap(floor + 1.0, fraction)]
     })
-}
-
-fn taps(sources: [f32; 2], fraction: f32, last: usize) -> [Tap; 2] {
-    let weights = [1.0 - fraction, fraction].map(|weight| (weight * ONE).round_ties_even() as i32);
-    // A cast to usize cuts at 0.
-    let sources = sources.map(|source| (source as usize).min(last));
-    [Tap { source: sources[0], weight: weights[0] }, Tap { source: sources[1], weight: weights[1] }]
-}
-
-/// Left and right of the edges, the edge pixel alone counts.
-fn columns(from: usize, to: usize) -> Vec<[Tap; 2]> {
-    let last = from - 1;
-    positions(from, to)
-        .map(|(floor, fraction)| {
-            let inside = floor >= 0.0 && (floor as usize) < last;
-            taps([floor, floor + 1.0], if inside { fraction } else { 0.0 }, last)
-        })
-        .collect()
-}
-
-/// Above and below the edges, the edge row counts twice: the two products are truncated apart.
-fn rows(from: usize, to: usize) -> impl Iterator<Item = [Tap; 2]> {
-    positions(from, to).map(move |(floor, fraction)| taps([floor, floor + 1.0], fraction, from - 1))
 }
 
 /// A source row brought to the output's width; values up to 255 * 2048.
