@@ -1,0 +1,170 @@
+//! The cache: objects by their sha256, and a small record a name. An object is complete and right from the moment it
+//! has its name.
+
+use std::env;
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+
+use crate::Error;
+use crate::digest::{Hashed, Hashing};
+
+/// A folder of verified files.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    dir: PathBuf,
+}
+
+/// A file in the cache.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Object {
+    /// The file.
+    pub path: PathBuf,
+    /// Bytes.
+    pub size: u64,
+    /// All 64 digits.
+    pub sha256: String,
+}
+
+/// What the cache holds under a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The weight's name.
+    pub name: String,
+    /// The file as it was published; its sha256 is the pin.
+    pub original: Object,
+    /// The safetensors made from it.
+    pub converted: Option<Object>,
+    /// The URL or file that it came from.
+    pub source: String,
+    /// What it was verified against.
+    pub digest_strength: String,
+}
+
+impl Cache {
+    /// DENSENET_ZOO_CACHE, else `densenet-zoo` in XDG_CACHE_HOME, else in `~/.cache`.
+    pub fn open_default() -> Result<Self, Error> {
+        default_dir(|name| env::var_os(name).filter(|value| !value.is_empty())).map(Self::at).ok_or(Error::NoHome)
+    }
+
+    /// The cache in that folder, which need not exist yet.
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What is cached under that name; none where the files are gone.
+    pub fn record(&self, name: &str) -> Result<Option<Record>, Error> {
+        let Some(mut record) = self.pinned(name)? else { return Ok(None) };
+        let there = |object: &Object| fs::metadata(&object.path).is_ok_and(|meta| meta.is_file());
+        if !there(&record.original) {
+            return Ok(None);
+        }
+        record.converted = record.converted.filter(there);
+        Ok(Some(record))
+    }
+
+    /// Adds the converted form of what is cached under that name; `write` writes it.
+    pub fn add_converted<E: Display>(
+        &self,
+        name: &str,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+    ) -> Result<Record, Error> {
+        let mut record = self.record(name)?.ok_or_else(|| Error::NotCached { name: name.to_owned() })?;
+        let mut out = Hashing::new(BufWriter::new(self.temporary()?), None);
+        write(&mut out).map_err(|error| Error::Converted { name: name.to_owned(), reason: error.to_string() })?;
+        let failed = |reason: String| Error::Converted { name: name.to_owned(), reason };
+        let (buffer, hashed) = out.finish().map_err(|error| failed(error.to_string()))?;
+        let file = buffer.into_inner().map_err(|error| failed(error.to_string()))?;
+        record.converted = Some(self.keep(file, &hashed, &format!("{name}.safetensors"))?);
+        self.save(&record)?;
+        Ok(record)
+    }
+
+    /// The record as it stands, whether its files are there or not.
+    pub(crate) fn pinned(&self, name: &str) -> Result<Option<Record>, Error> {
+        let path = self.record_path(name);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("read", &path)(error)),
+        };
+        let mut record: Record = serde_json::from_slice(&text)
+            .map_err(|error| Error::Malformed { file: path.display().to_string(), reason: error.to_string() })?;
+        for object in [Some(&mut record.original), record.converted.as_mut()].into_iter().flatten() {
+            object.path = self.dir.join(&object.path);
+        }
+        Ok(Some(record))
+    }
+
+    pub(crate) fn record_path(&self, name: &str) -> PathBuf {
+        self.dir.join("names").join(format!("{name}.json"))
+    }
+
+    /// A file that is gone again unless it is kept.
+    pub(crate) fn temporary(&self) -> Result<NamedTempFile, Error> {
+        let folder = self.dir.join("objects");
+        fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        tempfile::Builder::new().prefix(".partial-").tempfile_in(&folder).map_err(Error::io("write in", &folder))
+    }
+
+    /// Gives a complete file its place, for good.
+    pub(crate) fn keep(&self, file: NamedTempFile, hashed: &Hashed, name: &str) -> Result<Object, Error> {
+        let folder = self.dir.join("objects").join(&hashed.sha256);
+        fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        let path = folder.join(name);
+        let mut permissions = file.as_file().metadata().map_err(Error::io("read", file.path()))?.permissions();
+        permissions.set_readonly(true);
+        file.as_file().set_permissions(permissions).map_err(Error::io("protect", file.path()))?;
+        place(file, &path)?;
+        sync_folder(&self.dir.join("objects"))?;
+        Ok(Object { path, size: hashed.bytes, sha256: hashed.sha256.clone() })
+    }
+
+    pub(crate) fn save(&self, record: &Record) -> Result<(), Error> {
+        let path = self.record_path(&record.name);
+        let folder = self.dir.join("names");
+        fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        let mut stored = record.clone();
+        for object in [Some(&mut stored.original), stored.converted.as_mut()].into_iter().flatten() {
+            object.path = object.path.strip_prefix(&self.dir).map(Path::to_owned).unwrap_or(object.path.clone());
+        }
+        let mut file = tempfile::Builder::new()
+            .prefix(".partial-")
+            .tempfile_in(&folder)
+            .map_err(Error::io("write in", &folder))?;
+        let text = serde_json::to_string_pretty(&stored)
+            .map_err(|error| Error::Malformed { file: path.display().to_string(), reason: error.to_string() })?;
+        file.write_all(text.as_bytes()).map_err(Error::io("write", &path))?;
+        place(file, &path)
+    }
+}
+
+fn default_dir(var: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let own = var("DENSENET_ZOO_CACHE").map(PathBuf::from);
+    let xdg = || var("XDG_CACHE_HOME").map(|dir| PathBuf::from(dir).join("densenet-zoo"));
+    own.or_else(xdg).or_else(|| var("HOME").map(|home| PathBuf::from(home).join(".cache/densenet-zoo")))
+}
+
+fn place(file: NamedTempFile, path: &Path) -> Result<(), Error> {
+    file.as_file().sync_all().map_err(Error::io("write", path))?;
+    file.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// A rename lasts once its folder is on disk.
+fn sync_folder(folder: &Path) -> Result<(), Error> {
+    if cfg!(unix) {
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io("write", folder))?;
+    }
+    Ok(())
+}
