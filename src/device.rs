@@ -63,7 +63,8 @@ impl DeviceChoice {
 
     /// Opens the device. One that this build was not made for is an error that names the feature.
     pub fn open(self) -> Result<Device> {
-        let needs = |feature| Error::Usage(format!("{self}: this build has no {feature}; build with --features {feature}"));
+        let needs =
+            |feature| Error::Usage(format!("{self}: this build has no {feature}; build with --features {feature}"));
         let gone = |error: candle_core::Error| Error::Device {
             device: self.to_string(),
             reason: error.to_string().lines().next().unwrap_or_default().to_owned(),

@@ -114,9 +114,10 @@ pub fn run(network: &DenseNet, transform: &Transform, batch: Batch, device: &Dev
 }
 
 fn label(sample: &Sample, classes: &[usize]) -> Result<usize> {
-    classes.get(sample.label).copied().ok_or_else(|| {
-        Error::Usage(format!("{}: label {} is outside the network's classes", sample.id, sample.label))
-    })
+    classes
+        .get(sample.label)
+        .copied()
+        .ok_or_else(|| Error::Usage(format!("{}: label {} is outside the network's classes", sample.id, sample.label)))
 }
 
 /// The `count` largest of a row, largest first, the lower class first among equals.
@@ -129,6 +130,14 @@ pub fn best(row: &[f32], count: usize, image: &str) -> Result<Vec<usize>> {
     order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
     order.truncate(count);
     Ok(order)
+}
+
+/// The softmax of a row, which a log-softmax leaves as it is.
+pub fn probabilities(row: &[f32]) -> Vec<f32> {
+    let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f32> = row.iter().map(|value| (value - most).exp()).collect();
+    let sum: f32 = powers.iter().sum();
+    powers.into_iter().map(|power| power / sum).collect()
 }
 
 #[cfg(test)]

@@ -81,9 +81,8 @@ impl Reference {
                 self.output.dims()
             )));
         }
-        let values = |tensor: &Tensor| -> Result<Vec<f32>> {
-            Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
-        };
+        let values =
+            |tensor: &Tensor| -> Result<Vec<f32>> { Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?) };
         Ok(Difference::between(&values(&output)?, &values(&self.output)?))
     }
 }

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use densenet_arch::{Config, Protocol};
 use densenet_converters::{Conversion, Options};
-use densenet_registry::{Cache, Catalogue, FetchOptions, Progress, Published, Record, Weight};
+use densenet_registry::{Cache, Catalogue, Digest, FetchOptions, Progress, Published, Record, Weight};
 
 use crate::data::labels::Labels;
 use crate::error::{Error, Result};
@@ -74,8 +74,8 @@ impl Store {
         let weight = self.catalogue.find(model)?;
         let cache = Cache::open_default()?;
         let record = self.fetch(weight, &cache, &FetchOptions::default(), progress)?;
-        let path = &converted(&record)?.path;
-        let opened = self.file(model, path)?;
+        let object = record.converted.as_ref().unwrap_or(&record.original);
+        let opened = self.file(model, &object.path)?;
         Ok(Model { published: weight.published.clone(), ..opened })
     }
 
@@ -98,11 +98,16 @@ impl Store {
             arch: Some(weight.config()?),
             protocol: Some(weight.protocol.clone()),
             labels: weight.labels.clone(),
-            ..Options::default()
         };
         let conversion = convert(original, &bytes, &options)?;
         complete(original, &conversion, false)?;
         Ok(cache.add_converted(&weight.name, |out| conversion.write(out))?)
+    }
+
+    /// What was published for the file of that sha256.
+    fn published(&self, sha256: &str) -> Vec<Published> {
+        let is_it = |weight: &&Weight| matches!(&weight.file.digest, Some(Digest::Sha256(known)) if known == sha256);
+        self.catalogue.weights().iter().find(is_it).map(|weight| weight.published.clone()).unwrap_or_default()
     }
 
     /// Reads a checkpoint of any format.
@@ -115,12 +120,15 @@ impl Store {
             .iter()
             .filter(|named| !named.name.ends_with("num_batches_tracked"))
             .map(|named| {
-                let values = named.tensor.to_f32().map_err(|source| Error::Checkpoint { path: path.to_owned(), source })?;
+                let values =
+                    named.tensor.to_f32().map_err(|source| Error::Checkpoint { path: path.to_owned(), source })?;
                 Ok((named.name.clone(), Tensor::from_vec(values, named.tensor.shape(), &Device::Cpu)?))
             })
             .collect::<Result<_>>()?;
-        let sha256 = conversion.source_sha256().to_owned();
-        let published = self.published(&conversion.metadata.source_sha256, &sha256);
+        let sha256 = conversion.source_sha256.clone();
+        // A converted file names the one that it came from.
+        let origin = conversion.origin_sha256.as_deref().unwrap_or(&sha256);
+        let published = self.published(origin);
         Ok(Model {
             name: name.to_owned(),
             labels: Labels::new(conversion.metadata.labels.clone(), conversion.config.num_classes),

@@ -40,6 +40,8 @@ pub struct Conversion<'a> {
     pub protocol_stated: bool,
     /// sha256 of the source in hexadecimal.
     pub source_sha256: String,
+    /// sha256 of the file that the source itself was converted from, if its metadata says so.
+    pub origin_sha256: Option<String>,
     /// The network's tensors by torchvision's names, in its order. Complete only if the report says so.
     pub tensors: Vec<NamedTensor<'a>>,
     /// What became of every tensor.
@@ -90,6 +92,7 @@ pub fn convert<'a>(bytes: &'a [u8], options: &Options) -> Result<Conversion<'a>,
     let (tensors, report) = account(&config, mapped);
 
     let torch7 = checkpoint.format() == Format::Torch7;
+    let origin_sha256 = stated.source_sha256;
     let own = options.protocol.clone().or(stated.protocol);
     let protocol_stated = own.is_some();
     let protocol = match own {
@@ -114,6 +117,7 @@ pub fn convert<'a>(bytes: &'a [u8], options: &Options) -> Result<Conversion<'a>,
         protocol,
         protocol_stated,
         source_sha256,
+        origin_sha256,
         tensors,
         report,
     })

@@ -110,7 +110,8 @@ fn python(form: &Form, bytes: &[u8]) -> Result<Rows, String> {
     // The batches were pickled by Python 2: their strings are bytes, and decoding would spoil the pixels. numpy's array
     // comes out as the tuple that its __setstate__ takes.
     let options = DeOptions::new().replace_unresolved_globals();
-    let value = serde_pickle::value_from_slice(bytes, options).map_err(|error| format!("not a python batch: {error}"))?;
+    let value =
+        serde_pickle::value_from_slice(bytes, options).map_err(|error| format!("not a python batch: {error}"))?;
     let Value::Dict(batch) = value else { return Err("not a python batch: no dictionary".into()) };
     let labels = match field(&batch, key) {
         Some(Value::List(labels)) => labels
@@ -190,7 +191,9 @@ mod tests {
     #[test]
     fn truncated_and_mislabelled_files_are_refused() {
         let root = write("test_batch.bin", &rows());
-        assert!(open(root.path()).unwrap_err().to_string().contains("6144 bytes are no whole number of 3073-byte rows"));
+        assert!(
+            open(root.path()).unwrap_err().to_string().contains("6144 bytes are no whole number of 3073-byte rows")
+        );
         let root = write("test_batch.bin", &[&[10], &rows()[..PIXELS]].concat());
         assert!(open(root.path()).unwrap_err().to_string().contains("image 0 has label 10; 10 classes"));
         let root = write("test_batch", b"\x80\x02}.");

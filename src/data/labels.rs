@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 /// Index, WordNet id, lemmas of the 1000 classes of ILSVRC2012, sorted by WordNet id.
 static IMAGENET: LazyLock<Vec<(&str, &str)>> = LazyLock::new(|| {
     let rows = include_str!("imagenet_classes.tsv").lines().skip(1);
-    rows.filter_map(|row| row.split('\t').skip(1).collect::<Vec<_>>().try_into().ok().map(|[id, name]| (id, name))).collect()
+    rows.filter_map(|row| row.split_once('\t')?.1.split_once('\t')).collect()
 });
 
 /// The name of each output of a network.
@@ -62,7 +62,9 @@ impl Labels {
         match found.iter().position(Option::is_none) {
             None => Ok(found.into_iter().flatten().collect()),
             // No name at all is known, but the count agrees: sorted order, as torchvision has it.
-            Some(_) if names.len() == self.count() && found.iter().all(Option::is_none) => Ok((0..names.len()).collect()),
+            Some(_) if names.len() == self.count() && found.iter().all(Option::is_none) => {
+                Ok((0..names.len()).collect())
+            }
             Some(unknown) => Err(Error::Usage(format!(
                 "the data has {} classes and the network {}, and {:?} is none of the network's names",
                 names.len(),

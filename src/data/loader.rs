@@ -57,7 +57,8 @@ pub fn each_batch(
 fn prepare(samples: &[Sample], start: usize, transform: &Transform) -> Result<Batch> {
     let mut pixels = Vec::new();
     for sample in samples {
-        transform.append(&sample.image.pixels()?, &mut pixels).map_err(|error| error.of(&sample.id))?;
+        let image = sample.image.pixels()?;
+        transform.append(&image, &mut pixels).map_err(|error| error.of(&sample.id))?;
     }
     Ok(Batch { start, len: samples.len(), pixels })
 }

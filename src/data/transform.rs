@@ -99,7 +99,9 @@ impl Transform {
     ) -> Result<(), TransformError> {
         let Protocol { crop, channels, range, mean, std, name, .. } = &self.protocol;
         let Some((left, top)) = crop_origin(width, height, *crop, rule) else {
-            return Err(TransformError(format!("{width}x{height} pixels are too few for protocol {name}'s crop of {crop}")));
+            return Err(TransformError(format!(
+                "{width}x{height} pixels are too few for protocol {name}'s crop of {crop}"
+            )));
         };
         let unit = match range {
             Range::Unit => 255.0,

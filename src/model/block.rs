@@ -18,7 +18,12 @@ struct Unit {
 }
 
 impl Unit {
-    fn new(config: &Config, (input, output, kernel): (usize, usize, usize), norm: VarBuilder, vb: VarBuilder) -> Result<Self> {
+    fn new(
+        config: &Config,
+        (input, output, kernel): (usize, usize, usize),
+        norm: VarBuilder,
+        vb: VarBuilder,
+    ) -> Result<Self> {
         Ok(Self {
             norm: Norm::new(input, config.eps, norm)?,
             conv: conv(input, output, kernel, 1, vb)?,
@@ -55,9 +60,7 @@ impl DenseBlock {
                 Some(width) => vec![(input, width, 1), (width, growth, 3)],
                 None => vec![(input, growth, 3)],
             };
-            let unit = |(n, sizes)| {
-                Unit::new(config, sizes, vb.pp(format!("norm{n}")), vb.pp(format!("conv{n}")))
-            };
+            let unit = |(n, sizes)| Unit::new(config, sizes, vb.pp(format!("norm{n}")), vb.pp(format!("conv{n}")));
             (1..).zip(sizes).map(unit).collect()
         });
         Ok(Self { layers: layers.collect::<Result<_>>()? })

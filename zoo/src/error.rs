@@ -82,7 +82,7 @@ impl Error {
             // A wrong file weighs more than an absent one.
             Self::AllFailed { errors, .. } => {
                 let kinds = || errors.iter().map(Self::kind);
-                kinds().find(|kind| *kind == ErrorKind::Negative).or(kinds().last()).unwrap_or(ErrorKind::Network)
+                kinds().find(|kind| *kind == ErrorKind::Negative).or(kinds().next_back()).unwrap_or(ErrorKind::Network)
             }
             Self::NoHome | Self::Io { .. } | Self::Converted { .. } => ErrorKind::Disk,
             Self::Malformed { .. } => ErrorKind::Malformed,

@@ -39,22 +39,23 @@ pub fn fetch(
     options: &FetchOptions,
     progress: &mut dyn Progress,
 ) -> Result<Record, Error> {
-    if options.from.is_none() && !options.force {
-        if let Some(record) = cache.record(&weight.name)?.filter(|record| is_as_expected(weight, record)) {
-            return Ok(record);
-        }
+    if options.from.is_none()
+        && !options.force
+        && let Some(record) = cache.record(&weight.name)?.filter(|record| is_as_expected(weight, record))
+    {
+        return Ok(record);
     }
     let pinned = cache.pinned(&weight.name)?;
     if let Some(path) = options.from {
         let name = path.display().to_string();
-        return attempt(weight, cache, pinned, &name, options, progress);
+        return attempt(weight, cache, pinned.as_ref(), &name, options, progress);
     }
     if weight.file.digest.is_none() && pinned.is_none() && !options.trust_on_first_use {
         return Err(Error::NoDigest { name: weight.name.clone() });
     }
     let mut errors = Vec::new();
     for url in &weight.file.urls {
-        match attempt(weight, cache, pinned.clone(), url, options, progress) {
+        match attempt(weight, cache, pinned.as_ref(), url, options, progress) {
             Ok(record) => return Ok(record),
             Err(error) => errors.push(error),
         }
@@ -81,7 +82,7 @@ fn is_as_expected(weight: &Weight, record: &Record) -> bool {
 fn attempt(
     weight: &Weight,
     cache: &Cache,
-    pinned: Option<Record>,
+    pinned: Option<&Record>,
     from: &str,
     options: &FetchOptions,
     progress: &mut dyn Progress,
@@ -99,10 +100,10 @@ fn attempt(
     progress.finish();
     outcome?;
     let (buffer, hashed) = sink.finish().map_err(Error::io("write in", cache.dir()))?;
-    check(weight, cache, pinned.as_ref(), &hashed, from)?;
+    check(weight, cache, pinned, &hashed, from)?;
     let file = buffer.into_inner().map_err(|error| Error::io("write in", cache.dir())(error.into_error()))?;
     let original = cache.keep(file, &hashed, &weight.file.name)?;
-    let digest_strength = match (&weight.file.digest, options.from, &pinned) {
+    let digest_strength = match (&weight.file.digest, options.from, pinned) {
         (Some(digest), ..) => digest.strength().to_owned(),
         (None, _, Some(pinned)) => pinned.digest_strength.clone(),
         (None, Some(_), None) => "none (pinned from a local file)".to_owned(),
@@ -116,15 +117,15 @@ fn attempt(
 }
 
 fn check(weight: &Weight, cache: &Cache, pinned: Option<&Record>, hashed: &Hashed, from: &str) -> Result<(), Error> {
-    if let Some(expected) = &weight.file.digest {
-        if let Some(computed) = hashed.differs(expected) {
-            return Err(Error::WrongDigest {
-                source_name: from.to_owned(),
-                strength: expected.strength(),
-                expected: expected.digits().to_owned(),
-                computed,
-            });
-        }
+    if let Some(expected) = &weight.file.digest
+        && let Some(computed) = hashed.differs(expected)
+    {
+        return Err(Error::WrongDigest {
+            source_name: from.to_owned(),
+            strength: expected.strength(),
+            expected: expected.digits().to_owned(),
+            computed,
+        });
     }
     match pinned {
         Some(record) if record.original.sha256 != hashed.sha256 => Err(Error::Pin {

@@ -60,3 +60,38 @@ fn hash(object: &Object, expected: Option<&Digest>, progress: &mut dyn Progress)
     progress.finish();
     outcome.and_then(|()| sink.finish()).map(|(_, hashed)| hashed).map_err(Error::io("read", &object.path))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io};
+
+    use super::*;
+    use crate::{Catalogue, ErrorKind, FetchOptions, Silent, fetch};
+
+    #[test]
+    fn the_embedded_weight_is_fetched_converted_and_verified_and_damage_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path());
+        let catalogue = Catalogue::builtin().unwrap();
+        let weight = catalogue.find("digits").unwrap();
+        assert_eq!(verify(weight, &cache, &mut Silent).unwrap_err().kind(), ErrorKind::Usage);
+
+        let record = fetch(weight, &cache, &FetchOptions::default(), &mut Silent).unwrap();
+        assert_eq!(record.original.size, 348_251);
+        assert_eq!(fs::read(&record.original.path).unwrap(), crate::embedded("digits/model_best.t7").unwrap());
+        let record = cache.add_converted("digits.torch", |out| out.write_all(b"abc")).unwrap();
+        let converted = record.converted.clone().unwrap();
+        assert_eq!(converted.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert!(cache.add_converted("digits.torch", |_| Err(io::Error::other("no"))).is_err());
+        // Two objects in folders of their own; no partial file beside them.
+        assert_eq!(fs::read_dir(folder.path().join("objects")).unwrap().count(), 2);
+        assert_eq!(verify(weight, &cache, &mut Silent).unwrap().record, record);
+
+        fs::remove_file(&record.original.path).unwrap();
+        assert_eq!(cache.record("digits.torch").unwrap(), None);
+        fs::write(&record.original.path, b"damaged").unwrap();
+        let error = verify(weight, &cache, &mut Silent).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Negative);
+        assert!(error.to_string().contains("expected 5992b6bb"), "{error}");
+    }
+}

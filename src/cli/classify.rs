@@ -1,0 +1,72 @@
+//! `classify`: the likeliest classes of each image.
+
+use std::path::PathBuf;
+
+use candle_core::DType;
+use clap::Args;
+use densenet_zoo::Result;
+use densenet_zoo::data::transform::Transform;
+use densenet_zoo::data::{Image, Sample, loader};
+use densenet_zoo::eval::{best, probabilities, run};
+use densenet_zoo::store::Store;
+use serde_json::json;
+
+use super::progress::Download;
+use super::{ComputeArgs, Format, FormatArg, ProtocolArg, output};
+
+#[derive(Args)]
+pub(super) struct Classify {
+    /// A name or a file.
+    model: String,
+    /// JPEG, PNG, WebP, GIF, TIFF or BMP files.
+    #[arg(required = true)]
+    images: Vec<PathBuf>,
+    #[command(flatten)]
+    protocol: ProtocolArg,
+    #[command(flatten)]
+    compute: ComputeArgs,
+    #[command(flatten)]
+    print: FormatArg,
+}
+
+impl Classify {
+    pub(super) fn run(self, store: &Store) -> Result<()> {
+        let model = store.model(&self.model, &mut Download::default())?;
+        let protocol = self.protocol.of(&model)?;
+        let device = self.compute.open()?;
+        let network = model.network(&device, DType::F32)?;
+        let transform = Transform::new(&protocol, model.config.in_channels)?;
+        let samples: Vec<_> = self
+            .images
+            .iter()
+            .map(|path| Sample { id: path.display().to_string(), label: 0, image: Image::File(path.clone()) })
+            .collect();
+        let mut results = Vec::new();
+        loader::each_batch(&samples, &transform, 1, 1, |batch| {
+            let id = &samples[batch.start].id;
+            let logits = run(&network, &transform, batch, &device)?;
+            let shares = probabilities(&logits);
+            let top = best(&logits, 5, id)?;
+            if self.print.format == Format::Human {
+                let rows =
+                    top.iter().map(|&class| format!("  {:6.2} %  {}", 100.0 * shares[class], model.labels.name(class)));
+                output::print(&format!("{id}\n{}", rows.collect::<Vec<_>>().join("\n")))?;
+            }
+            let top: Vec<_> = top
+                .iter()
+                .map(|&class| json!({"class": class, "name": model.labels.name(class), "probability": shares[class]}))
+                .collect();
+            results.push(json!({"image": id, "top": top}));
+            Ok(())
+        })?;
+        match self.print.format {
+            Format::Human => Ok(()),
+            Format::Json => output::print_json(&json!({
+                "model": model.name,
+                "sha256": model.source.sha256,
+                "protocol": protocol,
+                "images": results,
+            })),
+        }
+    }
+}

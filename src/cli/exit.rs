@@ -1,0 +1,37 @@
+//! From an error to the exit code, in this one place.
+
+use std::process::ExitCode;
+
+use densenet_converters::ErrorKind as ConvertKind;
+use densenet_registry::ErrorKind as RegistryKind;
+use densenet_zoo::Error;
+
+const NEGATIVE: u8 = 1;
+const USAGE: u8 = 2;
+const NETWORK: u8 = 3;
+const DISK: u8 = 4;
+const MALFORMED: u8 = 5;
+const DEVICE: u8 = 6;
+
+/// 1 a negative result, 2 usage, 3 network, 4 disk or file, 5 malformed input, 6 device.
+pub(super) fn code(error: &Error) -> ExitCode {
+    ExitCode::from(match error {
+        Error::Registry(error) => match error.kind() {
+            RegistryKind::Negative => NEGATIVE,
+            RegistryKind::Usage => USAGE,
+            RegistryKind::Network => NETWORK,
+            RegistryKind::Disk => DISK,
+            RegistryKind::Malformed => MALFORMED,
+        },
+        Error::Checkpoint { source, .. } => match source.kind() {
+            ConvertKind::Incomplete => NEGATIVE,
+            ConvertKind::Malformed => MALFORMED,
+            ConvertKind::Write => DISK,
+        },
+        Error::Incomplete { .. } | Error::Negative(_) => NEGATIVE,
+        Error::Usage(_) | Error::Protocol(_) => USAGE,
+        Error::Io { .. } | Error::Exists { .. } => DISK,
+        Error::Device { .. } => DEVICE,
+        _ => MALFORMED,
+    })
+}

@@ -1,0 +1,147 @@
+//! The command line: one file a verb, which parses, calls and prints.
+
+mod catalogue;
+mod classify;
+mod convert;
+mod demo;
+mod eval;
+mod exit;
+mod fetch;
+mod inspect;
+mod output;
+mod parity;
+mod progress;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use densenet_arch::Protocol;
+use densenet_zoo::device::DeviceChoice;
+use densenet_zoo::store::{Model, Store};
+use densenet_zoo::{Error, Result};
+
+/// Fetches, verifies, converts, runs and evaluates published DenseNet weights.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 110)]
+struct Cli {
+    /// A catalogue of your own, a TOML file or a folder of them; may be repeated.
+    #[arg(long, value_name = "FILE|DIR", global = true)]
+    zoo: Vec<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The whole way of a weight file, offline: fetch, verify, convert, check and evaluate the embedded digits.
+    Demo(demo::Demo),
+    /// Every weight that is known.
+    List(catalogue::List),
+    /// All that is known of one weight.
+    Info(catalogue::Info),
+    /// Bring a weight into the cache: downloaded, verified, converted.
+    Fetch(fetch::Fetch),
+    /// Hash what is cached again.
+    Verify(fetch::Verify),
+    /// Any checkpoint to safetensors with torchvision's names.
+    Convert(convert::Convert),
+    /// What a checkpoint holds. Nothing of it is executed.
+    Inspect(inspect::Inspect),
+    /// The five likeliest classes of each image.
+    Classify(classify::Classify),
+    /// Top-1 and top-5 error over a data set, beside the published figure.
+    Eval(eval::Eval),
+    /// Compare a model's output with one that another program computed.
+    Parity(parity::Parity),
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    #[default]
+    Human,
+    /// For programs: one JSON value on stdout.
+    Json,
+}
+
+#[derive(Args)]
+struct FormatArg {
+    /// How results are printed on stdout.
+    #[arg(long, value_enum, default_value = "human")]
+    format: Format,
+}
+
+/// Options of every command that computes.
+#[derive(Args)]
+struct ComputeArgs {
+    /// auto, cpu, cuda[:N] or metal[:N].
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+}
+
+impl ComputeArgs {
+    /// Opens the device and says what `auto` took.
+    fn open(&self) -> Result<candle_core::Device> {
+        if self.device == DeviceChoice::Auto {
+            eprintln!("device: {} (auto)", self.device.resolve());
+        }
+        self.device.open()
+    }
+}
+
+#[derive(Args)]
+struct ProtocolArg {
+    /// Preprocessing instead of the model's own: torch7, pil-bilinear, pil-bicubic, opencv-bilinear, stretch-256, cifar10, cifar100, svhn, digits.
+    #[arg(long, value_name = "NAME")]
+    protocol: Option<String>,
+}
+
+impl ProtocolArg {
+    /// The protocol asked for, if any.
+    fn stated(&self) -> Result<Option<Protocol>> {
+        Ok(self.protocol.as_deref().map(Protocol::from_text).transpose()?)
+    }
+
+    /// The protocol asked for, else the model's; says so where the model only has its network's default.
+    fn of(&self, model: &Model) -> Result<Protocol> {
+        if let Some(protocol) = self.stated()? {
+            return Ok(protocol);
+        }
+        if !model.protocol_stated {
+            let name = &model.protocol.name;
+            eprintln!(
+                "{}: the file names no protocol; taking {name}, its network's default (--protocol to change)",
+                model.name
+            );
+        }
+        Ok(model.protocol.clone())
+    }
+}
+
+/// Parses, runs, and turns the outcome into an exit code.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = Store::open(&cli.zoo).and_then(|store| match cli.command {
+        Command::Demo(verb) => verb.run(&store),
+        Command::List(verb) => verb.run(&store),
+        Command::Info(verb) => verb.run(&store),
+        Command::Fetch(verb) => verb.run(&store),
+        Command::Verify(verb) => verb.run(&store),
+        Command::Convert(verb) => verb.run(),
+        Command::Inspect(verb) => verb.run(),
+        Command::Classify(verb) => verb.run(&store),
+        Command::Eval(verb) => verb.run(&store),
+        Command::Parity(verb) => verb.run(&store),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of stdout has gone, as `head` does: nothing is wrong.
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("densenet-zoo: {error}");
+            exit::code(&error)
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Progress on stderr: a bar on a terminal, a line at the start and the end otherwise.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use densenet_registry::Progress;
+use indicatif::{ProgressBar, ProgressStyle};
+
+const BYTES: &str = "{msg} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+const IMAGES: &str = "[{bar:30}] {pos}/{len} {msg} {eta}";
+
+/// Shows how far a download is.
+#[derive(Default)]
+pub(super) struct Download(Option<ProgressBar>);
+
+impl Progress for Download {
+    fn start(&mut self, what: &str, total: Option<u64>) {
+        let bar = bar(total.unwrap_or(0), BYTES);
+        bar.set_message(what.to_owned());
+        if !std::io::stderr().is_terminal() {
+            eprintln!("{what} …");
+        }
+        self.0 = Some(bar);
+    }
+
+    fn advance(&mut self, bytes: u64) {
+        if let Some(bar) = &self.0 {
+            bar.inc(bytes);
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(bar) = self.0.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// A bar over so many images, whose message is the running error.
+pub(super) fn images(total: usize) -> ProgressBar {
+    bar(total as u64, IMAGES)
+}
+
+fn bar(total: u64, template: &str) -> ProgressBar {
+    let bar = ProgressBar::new(total);
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
