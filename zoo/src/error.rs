@@ -74,8 +74,9 @@ impl Error {
             | Self::NotConvertible { .. }
             | Self::NotCached { .. }
             | Self::Clash { .. } => ErrorKind::Usage,
-            Self::WrongDigest { .. } | Self::NoDigest { .. } | Self::Pin { .. } => ErrorKind::Negative,
-            Self::Length { local: true, .. } => ErrorKind::Negative,
+            Self::WrongDigest { .. } | Self::NoDigest { .. } | Self::Pin { .. } | Self::Length { local: true, .. } => {
+                ErrorKind::Negative
+            }
             Self::Length { .. } | Self::WebPage { .. } | Self::Status { .. } | Self::Transfer { .. } => {
                 ErrorKind::Network
             }
