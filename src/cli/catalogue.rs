@@ -95,7 +95,7 @@ impl Info {
     }
 }
 
-fn is_cached(weight: &Weight) -> bool {
+pub(super) fn is_cached(weight: &Weight) -> bool {
     Cache::open_default().and_then(|cache| cache.record(&weight.name)).is_ok_and(|record| record.is_some())
 }
 

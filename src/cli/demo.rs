@@ -23,6 +23,7 @@ const SHOWN: usize = 7;
 pub(super) struct Demo {}
 
 impl Demo {
+    #[expect(clippy::unused_self, reason = "every verb is run alike")]
     pub(super) fn run(self, store: &Store) -> Result<()> {
         let weight = store.catalogue.find(NAME)?;
         let cache = Cache::open_default()?;

@@ -9,7 +9,7 @@ use densenet_zoo::{Error, Result};
 use serde_json::json;
 
 use super::progress::Download;
-use super::{Format, FormatArg, output};
+use super::{Format, FormatArg, catalogue, output};
 
 #[derive(Args)]
 pub(super) struct Fetch {
@@ -56,17 +56,9 @@ impl Fetch {
 impl Verify {
     pub(super) fn run(self, store: &Store) -> Result<()> {
         let cache = Cache::open_default()?;
-        let weights = match &self.name {
+        let weights: Vec<_> = match &self.name {
             Some(name) => vec![store.catalogue.find(name)?],
-            None => {
-                let mut cached = Vec::new();
-                for weight in store.catalogue.weights() {
-                    if cache.record(&weight.name)?.is_some() {
-                        cached.push(weight);
-                    }
-                }
-                cached
-            }
+            None => store.catalogue.weights().iter().filter(|weight| catalogue::is_cached(weight)).collect(),
         };
         let mut good = Vec::new();
         let mut bad: Vec<Error> = Vec::new();
@@ -102,7 +94,7 @@ impl Verify {
 }
 
 fn describe(record: &Record) -> String {
-    let mut text = format!(
+    let mut lines = vec![format!(
         "{}\n  from      {}\n  original  {} ({} bytes)\n  sha256    {} (verified by: {})",
         record.name,
         record.source,
@@ -110,9 +102,9 @@ fn describe(record: &Record) -> String {
         output::thousands(record.original.size),
         record.original.sha256,
         record.digest_strength
-    );
+    )];
     if let Some(converted) = &record.converted {
-        text += &format!("\n  converted {}\n  sha256    {}", converted.path.display(), converted.sha256);
+        lines.push(format!("  converted {}\n  sha256    {}", converted.path.display(), converted.sha256));
     }
-    text
+    lines.join("\n")
 }

@@ -94,7 +94,7 @@ fn load(form: &Form, path: &PathBuf) -> Result<Dataset> {
 fn binary(form: &Form, bytes: &[u8]) -> Result<Rows, String> {
     let Label::Byte(at) = form.label else { return Err("not a binary form".into()) };
     let row = at + 1 + PIXELS;
-    if bytes.is_empty() || bytes.len() % row != 0 {
+    if bytes.is_empty() || !bytes.len().is_multiple_of(row) {
         return Err(format!("{} bytes are no whole number of {row}-byte rows; the file is truncated", bytes.len()));
     }
     let rows = bytes.chunks_exact(row);

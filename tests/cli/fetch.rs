@@ -1,0 +1,1 @@
+//! `fetch` against a loopback server.

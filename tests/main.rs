@@ -1,0 +1,14 @@
+//! Whole commands through the binary, and the library against what other programs computed.
+
+#[path = "cli/convert.rs"]
+mod convert;
+#[path = "cli/demo.rs"]
+mod demo;
+#[path = "cli/eval.rs"]
+mod eval;
+#[path = "cli/fetch.rs"]
+mod fetch;
+#[path = "model/mod.rs"]
+mod model;
+#[path = "cli/mod.rs"]
+mod run;

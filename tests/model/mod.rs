@@ -1,0 +1,74 @@
+//! The network against PyTorch, timm and Torch7, and at full size.
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::{VarBuilder, VarMap};
+use densenet_arch::networks;
+use densenet_zoo::data::npy;
+use densenet_zoo::model::DenseNet;
+use densenet_zoo::parity::{Difference, Reference};
+use densenet_zoo::store::Store;
+
+use crate::run::{fixture, path};
+
+fn network(name: &str) -> DenseNet {
+    let store = Store::open(&[]).unwrap();
+    let model = store.model(&path(name), &mut densenet_registry::Silent).unwrap();
+    model.network(&Device::Cpu, DType::F32).unwrap()
+}
+
+#[test]
+fn outputs_equal_timm_s_and_odd_sizes_pytorch_s() {
+    for (model, reference) in [
+        ("pytorch/timm_tiny.safetensors", "pytorch/timm_tiny_64.ref.safetensors"),
+        ("pytorch/tiny_zip.pt", "pytorch/tiny_75x53.ref.safetensors"),
+    ] {
+        let reference = Reference::open(&fixture(reference)).unwrap();
+        let difference = reference.compare(&network(model), &Device::Cpu).unwrap();
+        assert!(difference.within(1e-5), "{model}: {difference:?}");
+    }
+}
+
+#[test]
+fn features_are_torchvision_s_after_the_last_relu() {
+    let network = network("pytorch/tiny_zip.pt");
+    let input = Reference::open(&fixture("pytorch/tiny_64.ref.safetensors")).unwrap().input;
+    // Stored before the ReLU.
+    let (shape, stored) = npy::read_f32(&std::fs::read(fixture("pytorch/tiny_features_64.npy")).unwrap()).unwrap();
+    let stored: Vec<f32> = stored.into_iter().map(|value| value.max(0.0)).collect();
+    let features = network.forward_features(&input, false).unwrap();
+    assert_eq!(features.dims(), shape);
+    let features: Vec<f32> = features.flatten_all().unwrap().to_vec1().unwrap();
+    assert!(Difference::between(&features, &stored).within(1e-5));
+    let maps = network.features(&input, false).unwrap();
+    let shapes: Vec<_> = maps.iter().map(|map| map.dims().to_vec()).collect();
+    // Strides 4, 8, 16, 32 of 64 pixels; 8 + 2 * 4 channels, halved, and so on.
+    assert_eq!(shapes, [[2, 16, 16, 16], [2, 16, 8, 8], [2, 16, 4, 4], [2, 16, 2, 2]]);
+    assert_eq!(network.pre_logits(&input, false).unwrap().dims(), [2, 16]);
+}
+
+#[test]
+fn a_full_size_network_runs_and_takes_another_head() {
+    let config = &networks::find("densenet-121").unwrap().config;
+    let weights = VarMap::new();
+    let vb = VarBuilder::from_varmap(&weights, DType::F32, &Device::Cpu);
+    let mut network = DenseNet::new(config, vb.clone()).unwrap();
+    let image = Tensor::ones((1, 3, 224, 224), DType::F32, &Device::Cpu).unwrap();
+    let logits = network.forward(&image, false).unwrap();
+    assert_eq!(logits.dims(), [1, 1000]);
+    assert!(logits.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().all(|value| value.is_finite()));
+    network.reset_classifier(14, vb.pp("chest")).unwrap();
+    assert_eq!(network.forward(&image, false).unwrap().dims(), [1, 14]);
+    assert_eq!(network.config().num_classes, 14);
+}
+
+#[test]
+fn a_log_softmax_head_is_applied() {
+    let plain = network("pytorch/tiny_zip.pt");
+    let config = densenet_arch::Config { head: densenet_arch::Head::LogSoftmax, ..plain.config().clone() };
+    let weights = VarMap::new();
+    let vb = VarBuilder::from_varmap(&weights, DType::F32, &Device::Cpu);
+    let x = Tensor::ones((1, 3, 64, 64), DType::F32, &Device::Cpu).unwrap();
+    let output = DenseNet::new(&config, vb).unwrap().forward(&x, false).unwrap();
+    let sum: f32 = output.exp().unwrap().sum_all().unwrap().to_scalar().unwrap();
+    assert!((sum - 1.0).abs() < 1e-5);
+}
