@@ -1,0 +1,36 @@
+# Names for the steps of the gate, which is `.ci/run`. `just` alone lists them.
+
+_default:
+    @just --list --unsorted
+
+# The whole gate.
+check:
+    .ci/run
+
+# Formatting and lints.
+lint:
+    cargo fmt --all --check
+    cargo clippy --release --workspace --all-targets -- -D warnings
+
+# All tests.
+test:
+    cargo test --release --workspace
+
+# The documentation, without a warning.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
+
+# arch, converters and zoo know neither candle nor one another (arch aside).
+layers: (layer "densenet-arch") (layer "densenet-converters") (layer "densenet-registry")
+
+[private]
+layer crate:
+    @tree=$(cargo tree --package {{crate}} --all-features --edges normal --prefix none) && ! printf '%s\n' "$tree" | grep -E '^(candle|densenet-)' | grep -vE '^({{crate}}|densenet-arch) '
+
+# The whole way of a weight file, offline.
+demo:
+    cargo run --release -- demo
+
+# Licences, sources and advisories of the dependencies; needs cargo-deny.
+deny:
+    cargo deny check
