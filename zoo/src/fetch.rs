@@ -147,7 +147,8 @@ fn source(url: &str) -> Result<Source, Error> {
             let parts = rest.split_once('@').and_then(|(repo, rest)| Some((repo, rest.split_once('/')?)));
             let (repo, (revision, file)) = parts.ok_or_else(|| bad("must be hf:org/repo@revision/file"))?;
             let url = format!("{}/{repo}/resolve/{revision}/{file}", hub_endpoint().trim_end_matches('/'));
-            Ok(Source::Http { url, token: env::var("HF_TOKEN").ok().filter(|token| !token.is_empty()) })
+            let token = env::var("HF_TOKEN").ok().filter(|token| !token.is_empty() && is_https(&url));
+            Ok(Source::Http { url, token })
         }
         "file" => {
             let path = reqwest::Url::parse(url).ok().and_then(|url| url.to_file_path().ok());
@@ -156,6 +157,11 @@ fn source(url: &str) -> Result<Source, Error> {
         "embedded" => embedded(rest).map(Source::Embedded).ok_or_else(|| bad("no such embedded file")),
         _ => Err(bad("unknown kind of URL; use https:, http:, file:, hf: or embedded:")),
     }
+}
+
+/// Only such an address is given a secret.
+fn is_https(url: &str) -> bool {
+    url.split_once(':').is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("https"))
 }
 
 fn hub_endpoint() -> String {
