@@ -101,7 +101,7 @@ impl Store {
         };
         let conversion = convert(original, &bytes, &options)?;
         complete(original, &conversion, false)?;
-        Ok(cache.add_converted(&weight.name, |out| conversion.write(out))?)
+        Ok(cache.add_converted(&weight.name, |out| conversion.write(out).map(drop))?)
     }
 
     /// What was published for the file of that sha256.

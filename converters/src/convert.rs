@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::io::Write;
 
 use densenet_arch::{Config, Metadata, Protocol, Role, recognise};
-use sha2::{Digest, Sha256};
 
 use crate::checkpoint::{Checkpoint, Content, Format, NamedTensor, read};
 use crate::error::Error;
@@ -12,7 +11,7 @@ use crate::keymap;
 use crate::report::{Entry, Fate, Report};
 use crate::t7_network;
 use crate::tensor::{DType, Tensor};
-use crate::write::write;
+use crate::write::{sha256, write};
 
 /// What a file does not say about itself.
 #[derive(Clone, Debug, Default)]
@@ -49,8 +48,8 @@ pub struct Conversion<'a> {
 }
 
 impl Conversion<'_> {
-    /// Writes safetensors. The same source and options give the same bytes.
-    pub fn write(&self, out: &mut dyn Write) -> Result<(), Error> {
+    /// Writes safetensors and returns their sha256. The same source and options give the same bytes.
+    pub fn write(&self, out: &mut dyn Write) -> Result<String, Error> {
         write(&self.metadata.to_map(), &self.tensors, out)
     }
 }
@@ -100,7 +99,7 @@ pub fn convert<'a>(bytes: &'a [u8], options: &Options) -> Result<Conversion<'a>,
         None => Protocol::named(keymap::default_protocol(torch7, config.stem, config.num_classes))
             .map_err(|error| Error::Layout(error.to_string()))?,
     };
-    let source_sha256 = hex(&Sha256::digest(bytes));
+    let source_sha256 = sha256(bytes);
     let metadata = Metadata {
         architecture: Some(config.name()),
         num_classes: Some(config.num_classes),
@@ -208,10 +207,6 @@ fn account<'a>(config: &Config, mapped: Vec<Mapped<'a>>) -> (Vec<NamedTensor<'a>
         !report.entries.iter().any(|entry| matches!(&entry.fate, Fate::WrongShape { target, .. } if target == name))
     });
     (tensors, report)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 #[cfg(test)]

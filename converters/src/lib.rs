@@ -29,4 +29,4 @@ pub use convert::{Conversion, Options, convert};
 pub use error::{Error, ErrorKind};
 pub use report::{Entry, Fate, Report};
 pub use tensor::{DType, Tensor};
-pub use write::write_raw;
+pub use write::{sha256, write_raw};

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use densenet_arch::networks;
-use densenet_converters::{Conversion, Options, read as read_checkpoint, write_raw};
+use densenet_converters::{Conversion, Options, read as read_checkpoint, sha256, write_raw};
 use densenet_zoo::store::{complete, convert, read};
 use densenet_zoo::{Error, Result};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use super::{Format, FormatArg, ProtocolArg, output};
 
@@ -48,8 +47,7 @@ impl Convert {
         if self.raw {
             let wrap = |source| Error::Checkpoint { path: self.input.clone(), source };
             let checkpoint = read_checkpoint(&bytes).map_err(wrap)?;
-            let source_sha256 = hex(&Sha256::digest(&bytes));
-            let sha256 = write_file(&target, |out| write_raw(&checkpoint, &source_sha256, out))?;
+            let sha256 = write_file(&target, |out| write_raw(&checkpoint, &sha256(&bytes), out))?;
             let tensors = checkpoint.tensors().len();
             return match self.print.format {
                 Format::Human => output::print(&format!("{}: {tensors} tensors, sha256 {sha256}", target.display())),
@@ -117,7 +115,7 @@ impl Convert {
 /// Writes beside the target, then renames: the target appears whole or not at all. Returns its sha256.
 fn write_file(
     target: &Path,
-    write: impl FnOnce(&mut dyn Write) -> Result<(), densenet_converters::Error>,
+    write: impl FnOnce(&mut dyn Write) -> Result<String, densenet_converters::Error>,
 ) -> Result<String> {
     let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let io = |action, path: &Path| {
@@ -126,32 +124,10 @@ fn write_file(
     };
     std::fs::create_dir_all(folder).map_err(io("create", folder))?;
     let file = tempfile::NamedTempFile::new_in(folder).map_err(io("write into", folder))?;
-    let mut out = Hashing { inner: BufWriter::new(file), sha256: Sha256::new() };
-    write(&mut out).map_err(|source| Error::Checkpoint { path: target.to_owned(), source })?;
-    let Hashing { inner, sha256 } = out;
-    let file = inner.into_inner().map_err(|error| io("write", target)(error.into_error()))?;
+    let mut out = BufWriter::new(file);
+    let sha256 = write(&mut out).map_err(|source| Error::Checkpoint { path: target.to_owned(), source })?;
+    let file = out.into_inner().map_err(|error| io("write", target)(error.into_error()))?;
     file.as_file().sync_all().map_err(io("write", target))?;
     file.persist(target).map_err(|error| io("write", target)(error.error))?;
-    Ok(hex(&sha256.finalize()))
-}
-
-struct Hashing<W> {
-    inner: W,
-    sha256: Sha256,
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.sha256.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    Ok(sha256)
 }

@@ -7,6 +7,9 @@ use densenet_arch::{Channels, Fit, Interpolation, Protocol, Range};
 use super::resize::{CropRule, Rgb8, RgbF32, crop_origin, opencv, pillow, short_side, torch7};
 use crate::error::{Error, Result};
 
+/// A resized image of more pixels than this (an image 1024 times as long as wide) is no photograph.
+const MOST_PIXELS: usize = 1 << 26;
+
 /// A protocol for a network of so many input channels.
 #[derive(Clone, Debug)]
 pub struct Transform {
@@ -65,6 +68,9 @@ impl Transform {
             Fit::ShortSide => short_side(width, height, resize.size),
             Fit::Stretch => (resize.size, resize.size),
         };
+        if width.saturating_mul(height) > MOST_PIXELS {
+            return Err(TransformError(format!("so long an image would be resized to {width}x{height} pixels")));
+        }
         let byte = |byte: &u8| f32::from(*byte);
         let size = (width, height);
         match resize.interpolation {
@@ -171,6 +177,8 @@ mod tests {
     #[test]
     fn an_image_of_another_size_is_refused_where_nothing_resizes() {
         let error = apply("digits", 3, &plain(28, 32, [0; 3])).unwrap_err().of("a.png");
+        let thin = apply("pil-bilinear", 3, &plain(1, 2000, [0; 3])).unwrap_err().of("a.png").to_string();
+        assert!(thin.contains("would be resized to 256x512000"), "{thin}");
         assert_eq!(error.to_string(), "a.png: the image is 28x32; protocol digits takes 32x32 as they are");
     }
 }
