@@ -89,7 +89,7 @@ impl Store {
     ) -> Result<Record> {
         weight.config()?;
         let record = densenet_registry::fetch(weight, cache, options, progress)?;
-        if record.converted.is_some() {
+        if record.converted.is_some() && !options.force {
             return Ok(record);
         }
         let original = &record.original.path;
