@@ -149,9 +149,10 @@ impl<'a> Checkpoint<'a> {
             Content::Torch7(file) => file.tree(),
             Content::Pytorch(_, file) => file.tree(),
             Content::Safetensors(_) => {
-                let show = |tensor: &Tensor| format!("{} {:?}", tensor.dtype().name(), tensor.shape());
                 let tensors = self.tensors.iter();
-                tensors.map(|t| Node { name: t.name.clone(), text: show(&t.tensor), children: Vec::new() }).collect()
+                tensors
+                    .map(|t| Node { name: t.name.clone(), text: t.tensor.describe(), children: Vec::new() })
+                    .collect()
             }
         }
     }

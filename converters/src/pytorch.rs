@@ -212,7 +212,7 @@ impl<'a> File<'a> {
         let (text, children) = match self.pickle.node(value) {
             None => (show(value), Vec::new()),
             Some(Node::Tensor { .. }) => match self.tensor(value) {
-                Ok(tensor) => (format!("{} {:?}", tensor.dtype().name(), tensor.shape()), Vec::new()),
+                Ok(tensor) => (tensor.describe(), Vec::new()),
                 Err(reason) => (reason, Vec::new()),
             },
             Some(Node::Dict(pairs)) => (

@@ -196,7 +196,7 @@ impl<'a> File<'a> {
             Some(Item::Object { class, .. }) => String::from_utf8_lossy(class).into_owned(),
             Some(Item::Table(pairs)) => format!("table of {}", pairs.len()),
             Some(Item::Tensor(Some(tensor))) => {
-                return leaf(format!("{} {:?}", tensor.dtype().name(), tensor.shape()));
+                return leaf(tensor.describe());
             }
             Some(Item::Tensor(None)) => return leaf("empty tensor".into()),
             Some(Item::Storage { dtype, bytes }) => {

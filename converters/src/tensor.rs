@@ -152,6 +152,11 @@ impl<'a> Tensor<'a> {
         self.elements() * self.dtype.size()
     }
 
+    /// Type, shape and size, as `inspect` shows them.
+    pub(crate) fn describe(&self) -> String {
+        format!("{} {:?} {} bytes", self.dtype.name(), self.shape, self.byte_len())
+    }
+
     fn is_contiguous(&self) -> bool {
         self.shape
             .iter()
