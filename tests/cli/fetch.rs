@@ -279,7 +279,7 @@ fn a_body_of_another_length_is_refused() {
 fn an_error_or_a_web_page_is_no_model() {
     let page = b"\n<!DOCTYPE html><title>Sign in</title>";
     let server = Server::start([
-        ("/typed", answer("200 OK", "Content-Type: text/html; charset=utf-8\r\n", page)),
+        ("/typed", answer("200 OK", "Content-Type: text/html; charset=utf-8\r\n", b"<p>Sign in")),
         ("/untyped", ok_unannounced(page)),
     ]);
     for (path, telling) in [("/absent", "404"), ("/typed", "--from FILE"), ("/untyped", "--from FILE")] {
