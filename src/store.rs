@@ -92,6 +92,15 @@ impl Store {
         if record.converted.is_some() && !options.force {
             return Ok(record);
         }
+        Self::add_converted(weight, cache, &record).inspect_err(|_| {
+            // No digest vouched for these bytes, and they are no such model: they must not become the pin.
+            if weight.file.digest.is_none() && record.converted.is_none() {
+                let _ = cache.forget(&record);
+            }
+        })
+    }
+
+    fn add_converted(weight: &Weight, cache: &Cache, record: &Record) -> Result<Record> {
         let original = &record.original.path;
         let bytes = read(original)?;
         let options = Options {

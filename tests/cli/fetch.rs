@@ -344,6 +344,14 @@ fn what_is_trusted_on_first_use_is_pinned() {
 }
 
 #[test]
+fn what_is_trusted_and_is_no_model_is_not_pinned() {
+    let server = Server::start([("/tiny.pt", ok(&good()[..1000]))]);
+    let zoo = Zoo::without_digest(&[server.url("/tiny.pt")]);
+    zoo.fails(&["--trust-on-first-use"], 5, &["pytorch-zip"]);
+    zoo.succeeds(&["--from", &path("pytorch/tiny_zip.pt")]);
+}
+
+#[test]
 fn a_file_at_hand_is_verified_as_well() {
     let from = path("pytorch/tiny_zip.pt");
     let server = Server::start([]);

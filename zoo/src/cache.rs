@@ -90,6 +90,19 @@ impl Cache {
         Ok(record)
     }
 
+    /// Drops a record with its original: for a file that nobody vouched for and that turned out to be no model.
+    pub fn forget(&self, record: &Record) -> Result<(), Error> {
+        let path = self.record_path(&record.name);
+        fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+        let original = &record.original.path;
+        fs::remove_file(original).map_err(Error::io("remove", original))?;
+        if let Some(folder) = original.parent() {
+            // Another weight's copy of the same bytes may stand beside it.
+            let _ = fs::remove_dir(folder);
+        }
+        Ok(())
+    }
+
     /// The record as it stands, whether its files are there or not.
     pub(crate) fn pinned(&self, name: &str) -> Result<Option<Record>, Error> {
         let path = self.record_path(name);
