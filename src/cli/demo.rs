@@ -1,6 +1,6 @@
 //! `demo`: the whole way of a weight file, offline, on what is embedded.
 
-use candle_core::{DType, Device};
+use candle_core::DType;
 use clap::Args;
 use densenet_registry::{Cache, FetchOptions, embedded};
 use densenet_zoo::data::resize::Rgb8;
@@ -11,7 +11,7 @@ use densenet_zoo::parity::Difference;
 use densenet_zoo::store::Store;
 use densenet_zoo::{Error, Result};
 
-use super::{eval, output};
+use super::{ComputeArgs, eval, output};
 
 const NAME: &str = "digits.torch";
 /// Between Torch7's float32 and float64 lie 6.8e-6 at outputs up to 18.3.
@@ -20,10 +20,12 @@ const TOLERANCE: f64 = 1e-5;
 const SHOWN: usize = 7;
 
 #[derive(Args)]
-pub(super) struct Demo {}
+pub(super) struct Demo {
+    #[command(flatten)]
+    compute: ComputeArgs,
+}
 
 impl Demo {
-    #[expect(clippy::unused_self, reason = "every verb is run alike")]
     pub(super) fn run(self, store: &Store) -> Result<()> {
         let weight = store.catalogue.find(NAME)?;
         let cache = Cache::open_default()?;
@@ -47,11 +49,11 @@ impl Demo {
             output::thousands(model.config.parameter_count() as u64)
         ))?;
 
-        let network = model.network(&Device::Cpu, DType::F32)?;
+        let device = self.compute.open()?;
+        let network = model.network(&device, DType::F32)?;
         let dataset = Dataset::open("digits")?;
         let transform = Transform::new(&model.protocol, model.config.in_channels)?;
         let classes = eval::class_map(&model, &dataset)?;
-        let device = Device::Cpu;
         let setup = Setup {
             dataset: &dataset,
             classes: &classes,
