@@ -129,3 +129,31 @@ fn entry<'a>(bytes: &'a [u8], cursor: &mut Cursor<'a>) -> Result<(&'a str, &'a [
     let data = local_cursor.take(usize::try_from(size).unwrap_or(usize::MAX))?;
     Ok((name, data))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A real file with one byte of its first directory record changed.
+    fn spoilt(offset: usize, byte: u8) -> String {
+        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/pytorch/cifar_gpleiss_zip.pt");
+        let mut bytes = std::fs::read(fixture).unwrap();
+        assert!(read(&bytes).is_ok());
+        let record = bytes.windows(4).position(|window| window == b"PK\x01\x02").unwrap();
+        bytes[record + offset] = byte;
+        read(&bytes).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn records_that_lie_are_refused_with_their_place() {
+        // APPNOTE 4.3.12: flags at 8, method at 10, stored size at 20, size at 24, local header's offset at 42.
+        assert!(spoilt(8, 1).contains("is encrypted"));
+        assert!(spoilt(10, 8).contains("is compressed"));
+        assert!(spoilt(20, 0xee).contains("says two sizes"));
+        assert!(spoilt(24, 0xee).contains("says two sizes"));
+        assert!(spoilt(42, 1).contains("has no local header"));
+        assert!(spoilt(0, b'X').contains("no directory record"));
+        assert!(spoilt(46, b'?').contains("another name in its local header"));
+        assert!(spoilt(8, 1).starts_with("pytorch-zip: byte "));
+    }
+}

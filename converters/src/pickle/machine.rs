@@ -1,133 +1,14 @@
-//! A machine for Python's pickles, protocols 0 to 5, that builds data and calls nothing.
-//!
-//! A pickle names the callables it wants. Those that a state dict needs have a meaning here; any other name ends the
-//! reading with the name and its place, even where the result would not depend on it.
+//! The stack machine: an opcode at a time, from bytes to nodes.
 
 use std::collections::HashMap;
 
+use super::globals::GLOBALS;
+use super::{Global, Node, Pickle, Value};
 use crate::cursor::Cursor;
 use crate::error::Error;
-use crate::tensor::DType;
-
-/// A value; what has an identity lies in [`Pickle::nodes`] under its number.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Value<'a> {
-    None,
-    Bool(bool),
-    Int(i64),
-    /// An integer beyond 64 bits, little-endian two's complement.
-    Big(&'a [u8]),
-    Float(f64),
-    Text(&'a [u8]),
-    Bytes(&'a [u8]),
-    Node(usize),
-}
-
-/// A value with an identity.
-#[derive(Debug)]
-pub(crate) enum Node<'a> {
-    List(Vec<Value<'a>>),
-    Tuple(Vec<Value<'a>>),
-    Dict(Vec<(Value<'a>, Value<'a>)>),
-    Global(Global),
-    /// What a persistent id stands for: a storage of the file.
-    Storage {
-        dtype: DType,
-        key: &'a [u8],
-        elements: i64,
-    },
-    /// A view: storage, offset, sizes, strides.
-    Tensor {
-        storage: Value<'a>,
-        offset: i64,
-        shape: Vec<i64>,
-        strides: Vec<i64>,
-        at: usize,
-    },
-    /// An object of a harmless class, with what was put into it.
-    Object(Vec<Value<'a>>),
-}
-
-/// What a name means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Global {
-    RebuildTensor,
-    RebuildTensorV2,
-    RebuildParameter,
-    OrderedDict,
-    Set,
-    Storage(DType),
-    /// Becomes its arguments: a size, a dtype, options.
-    Plain,
-}
-
-/// The names that a checkpoint may use.
-const GLOBALS: [(&str, Global); 30] = [
-    ("torch._utils._rebuild_tensor", Global::RebuildTensor),
-    ("torch._utils._rebuild_tensor_v2", Global::RebuildTensorV2),
-    ("torch._utils._rebuild_parameter", Global::RebuildParameter),
-    ("collections.OrderedDict", Global::OrderedDict),
-    ("collections.defaultdict", Global::OrderedDict),
-    ("builtins.set", Global::Set),
-    ("__builtin__.set", Global::Set),
-    ("builtins.dict", Global::Plain),
-    ("builtins.list", Global::Plain),
-    ("torch.DoubleStorage", Global::Storage(DType::F64)),
-    ("torch.FloatStorage", Global::Storage(DType::F32)),
-    ("torch.HalfStorage", Global::Storage(DType::F16)),
-    ("torch.BFloat16Storage", Global::Storage(DType::BF16)),
-    ("torch.LongStorage", Global::Storage(DType::I64)),
-    ("torch.IntStorage", Global::Storage(DType::I32)),
-    ("torch.ShortStorage", Global::Storage(DType::I16)),
-    ("torch.CharStorage", Global::Storage(DType::I8)),
-    ("torch.ByteStorage", Global::Storage(DType::U8)),
-    ("torch.BoolStorage", Global::Storage(DType::Bool)),
-    ("torch.Size", Global::Plain),
-    ("torch.device", Global::Plain),
-    ("torch.float32", Global::Plain),
-    ("torch.float64", Global::Plain),
-    ("torch.float16", Global::Plain),
-    ("torch.bfloat16", Global::Plain),
-    ("torch.int64", Global::Plain),
-    ("argparse.Namespace", Global::Plain),
-    ("copy_reg._reconstructor", Global::Plain),
-    ("_codecs.encode", Global::Plain),
-    ("builtins.object", Global::Plain),
-];
 
 /// Values on the stack and in tuples, all told, for each byte of the pickle: each opcode makes at most one.
 const MOST_PER_BYTE: usize = 4;
-
-/// What a pickle built.
-#[derive(Debug)]
-pub(crate) struct Pickle<'a> {
-    nodes: Vec<Node<'a>>,
-    pub(crate) root: Value<'a>,
-}
-
-impl<'a> Pickle<'a> {
-    pub(crate) fn node(&self, value: Value) -> Option<&Node<'a>> {
-        match value {
-            Value::Node(number) => self.nodes.get(number),
-            _ => None,
-        }
-    }
-
-    /// The pairs of a dictionary.
-    pub(crate) fn dict(&self, value: Value) -> Option<&[(Value<'a>, Value<'a>)]> {
-        match self.node(value)? {
-            Node::Dict(pairs) => Some(pairs),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn sequence(&self, value: Value) -> Option<&[Value<'a>]> {
-        match self.node(value)? {
-            Node::List(values) | Node::Tuple(values) => Some(values),
-            _ => None,
-        }
-    }
-}
 
 /// Runs one pickle; the cursor stands behind it afterwards.
 pub(crate) fn read<'a>(cursor: &mut Cursor<'a>) -> Result<Pickle<'a>, Error> {
