@@ -8,3 +8,37 @@ pub(crate) fn vec_with<T>(len: usize) -> Result<Vec<T>, Error> {
     vec.try_reserve_exact(len).map_err(|_| Error::Memory { bytes: len.saturating_mul(size_of::<T>()) })?;
     Ok(vec)
 }
+
+/// What a parser may spend on anything that is no tensor's data. A byte of a file can ask for an object of a hundred, so
+/// the file's size alone is no limit.
+#[derive(Debug)]
+pub(crate) struct Budget(usize);
+
+impl Budget {
+    /// Far beyond the objects of any network: those of DenseNet-264 take two megabytes.
+    const BASE: usize = 24 << 20;
+
+    /// For a file of `len` bytes.
+    pub(crate) fn new(len: usize) -> Self {
+        Self(Self::BASE.saturating_add(len / 2))
+    }
+
+    /// Takes `bytes` of it; an error's text once it is used up.
+    pub(crate) fn spend(&mut self, bytes: usize) -> Result<(), &'static str> {
+        self.0 = self.0.checked_sub(bytes).ok_or("it makes more objects than any checkpoint needs; refused")?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_the_base_and_half_the_file() {
+        let mut budget = Budget::new(100);
+        assert!(budget.spend((24 << 20) + 49).is_ok());
+        assert!(budget.spend(1).is_ok());
+        assert!(budget.spend(1).is_err());
+    }
+}

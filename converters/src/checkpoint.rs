@@ -1,8 +1,11 @@
 //! A file of any format, parsed: its tensors under their own names.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::error::Error;
+use crate::pickle::PickleName;
+use crate::source::Source;
 use crate::tensor::Tensor;
 use crate::{pytorch, safetensors, t7, zip};
 
@@ -15,6 +18,12 @@ pub enum Format {
     PytorchZip,
     /// `torch.save` before 1.6.
     PytorchLegacy,
+    /// `torch.save` of torch 0.1.
+    PytorchTar,
+    /// `torch.jit.save`.
+    TorchScript,
+    /// A pickle of tensors or NumPy arrays, without torch's own container.
+    Pickle,
     /// safetensors.
     Safetensors,
 }
@@ -26,6 +35,9 @@ impl Format {
             Self::Torch7 => "torch7",
             Self::PytorchZip => "pytorch-zip",
             Self::PytorchLegacy => "pytorch-legacy",
+            Self::PytorchTar => "pytorch-tar",
+            Self::TorchScript => "torchscript",
+            Self::Pickle => "pickle",
             Self::Safetensors => "safetensors",
         }
     }
@@ -56,6 +68,7 @@ pub struct Node {
 pub struct Checkpoint<'a> {
     pub(crate) content: Content<'a>,
     tensors: Vec<NamedTensor<'a>>,
+    eps: Vec<(String, f64)>,
 }
 
 #[derive(Debug)]
@@ -65,7 +78,7 @@ pub(crate) enum Content<'a> {
     Safetensors(BTreeMap<String, String>),
 }
 
-/// Tells the format by the file's first bytes.
+/// Tells the format by the file's first bytes. What a legacy stream or a zip holds shows later.
 pub fn detect(bytes: &[u8]) -> Result<Format, Error> {
     let text = bytes.iter().take(512).all(|&byte| matches!(byte, 9..=13 | 32..=126 | 128..));
     let start = bytes.trim_ascii_start();
@@ -74,12 +87,14 @@ pub fn detect(bytes: &[u8]) -> Result<Format, Error> {
         Err(Error::Unrecognised("the file is empty"))
     } else if zip::looks_like(bytes) {
         Ok(Format::PytorchZip)
-    } else if pytorch::looks_like_legacy(bytes) {
-        Ok(Format::PytorchLegacy)
     } else if safetensors::looks_like(bytes) {
         Ok(Format::Safetensors)
     } else if t7::looks_like(bytes) {
         Ok(Format::Torch7)
+    } else if pytorch::looks_like_tar(bytes) {
+        Ok(Format::PytorchTar)
+    } else if pytorch::looks_like_pickle(bytes) {
+        Ok(Format::PytorchLegacy)
     } else if starts(b"<!doctype html") || starts(b"<html") {
         Err(Error::Unrecognised("this is a web page; the download went wrong"))
     } else if starts(b"version https://git-lfs") {
@@ -94,30 +109,50 @@ pub fn detect(bytes: &[u8]) -> Result<Format, Error> {
 }
 
 /// Parses a file of any known format. Nothing in it is executed.
-pub fn read(bytes: &[u8]) -> Result<Checkpoint<'_>, Error> {
-    let format = detect(bytes)?;
-    let (content, tensors): (_, Vec<_>) = match format {
+pub fn read<'a>(source: &'a Source) -> Result<Checkpoint<'a>, Error> {
+    let mut bytes = source.bytes();
+    if zip::looks_like(bytes) {
+        // A zip around one checkpoint, as releases on the web are packed.
+        bytes = match pytorch::packed(bytes)? {
+            None => bytes,
+            Some(Cow::Borrowed(inner)) => inner,
+            Some(Cow::Owned(inner)) => source.keep_file(inner),
+        };
+    }
+    let of_pytorch = |(format, file): (Format, pytorch::File<'a>)| {
+        let contents = file.contents()?;
+        Ok::<_, Error>((Content::Pytorch(format, file), contents.tensors, contents.eps))
+    };
+    let (content, tensors, eps) = match detect(bytes)? {
+        Format::PytorchZip => of_pytorch(pytorch::read_archive(source, bytes)?)?,
+        Format::PytorchTar => of_pytorch(pytorch::read_tar(bytes)?)?,
+        Format::PytorchLegacy | Format::TorchScript | Format::Pickle => of_pytorch(pytorch::read_legacy(bytes)?)?,
         Format::Torch7 => {
             let file = t7::read(bytes)?;
-            let tensors = file.tensors().into_iter().map(|(name, tensor)| NamedTensor { name, tensor: tensor.clone() });
-            let tensors = tensors.collect();
-            (Content::Torch7(file), tensors)
-        }
-        Format::PytorchZip | Format::PytorchLegacy => {
-            let file =
-                if format == Format::PytorchZip { pytorch::read_zip(bytes) } else { pytorch::read_legacy(bytes) }?;
-            let tensors = file.tensors()?.into_iter().map(|(name, tensor)| NamedTensor { name, tensor }).collect();
-            (Content::Pytorch(format, file), tensors)
+            let tensors = file.tensors()?.into_iter().map(|found| (found.path, found.tensor.clone())).collect();
+            (Content::Torch7(file), tensors, Vec::new())
         }
         Format::Safetensors => {
             let (metadata, tensors) = safetensors::read(bytes)?;
-            (Content::Safetensors(metadata), tensors)
+            (Content::Safetensors(metadata), tensors, Vec::new())
         }
     };
-    if tensors.is_empty() {
-        return Err(Error::Empty(format.name()));
+    let checkpoint = Checkpoint {
+        content,
+        tensors: tensors.into_iter().map(|(name, tensor)| NamedTensor { name, tensor }).collect(),
+        eps,
+    };
+    let format = checkpoint.format().name();
+    if checkpoint.tensors.is_empty() {
+        return Err(Error::Empty { format, len: bytes.len() });
     }
-    Ok(Checkpoint { content, tensors })
+    // Views may repeat a storage, each within reason; all of them together have to stay so too.
+    let total = checkpoint.tensors.iter().try_fold(0, |all: usize, named| all.checked_add(named.tensor.byte_len()));
+    if total.is_none_or(|total| total > bytes.len().saturating_mul(16).saturating_add(64 << 20)) {
+        let reason = "its tensors repeat their storages into far more bytes than the file has; refused".to_owned();
+        return Err(Error::Malformed { format, offset: 0, reason });
+    }
+    Ok(checkpoint)
 }
 
 impl<'a> Checkpoint<'a> {
@@ -133,6 +168,19 @@ impl<'a> Checkpoint<'a> {
     /// Every tensor, once, in a fixed order.
     pub fn tensors(&self) -> &[NamedTensor<'a>] {
         &self.tensors
+    }
+
+    /// All that a pickle names, harmless or a module's class; nothing in other formats.
+    pub fn names(&self) -> &[PickleName] {
+        match &self.content {
+            Content::Pytorch(_, file) => file.names(),
+            _ => &[],
+        }
+    }
+
+    /// The eps of modules that say theirs, by their paths.
+    pub(crate) fn eps(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.eps.iter().map(|(path, eps)| (path.as_str(), *eps))
     }
 
     /// The `__metadata__` of a safetensors header; nothing in other formats.

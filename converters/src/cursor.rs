@@ -15,12 +15,28 @@ impl<'a> Cursor<'a> {
         Self { bytes, at: 0, format }
     }
 
+    pub(crate) fn format(&self) -> &'static str {
+        self.format
+    }
+
     pub(crate) fn at(&self) -> usize {
         self.at
     }
 
     pub(crate) fn remaining(&self) -> usize {
         self.bytes.len() - self.at
+    }
+
+    /// All that is left.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    /// Moves over the next byte if it is this one.
+    pub(crate) fn skip_one(&mut self, byte: u8) {
+        if self.rest().first() == Some(&byte) {
+            self.at += 1;
+        }
     }
 
     /// An error at this place.
@@ -30,6 +46,11 @@ impl<'a> Cursor<'a> {
 
     pub(crate) fn error_at(&self, offset: usize, reason: impl Into<String>) -> Error {
         Error::Malformed { format: self.format, offset, reason: reason.into() }
+    }
+
+    /// The same reader at another offset, or at the end.
+    pub(crate) fn moved(self, at: usize) -> Self {
+        Self { at: at.min(self.bytes.len()), ..self }
     }
 
     /// Moves to an offset, which may be the end.
@@ -43,7 +64,7 @@ impl<'a> Cursor<'a> {
 
     /// The next `len` bytes.
     pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], Error> {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let rest = self.rest();
         let Some((taken, _)) = rest.split_at_checked(len) else {
             return Err(self.error(format!("{len} bytes are announced and {} are left", rest.len())));
         };
@@ -53,7 +74,7 @@ impl<'a> Cursor<'a> {
 
     /// The bytes up to the next line feed, which is swallowed.
     pub(crate) fn line(&mut self) -> Result<&'a [u8], Error> {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let rest = self.rest();
         let end = rest.iter().position(|&byte| byte == b'\n').ok_or_else(|| self.error("a line does not end"))?;
         let line = self.take(end)?;
         self.at += 1;

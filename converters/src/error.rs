@@ -3,12 +3,14 @@
 use densenet_arch::{ConfigError, MetadataError, RecogniseError};
 use thiserror::Error;
 
+use crate::pickle::PickleName;
+
 /// Why a file cannot be read or converted. One line: format, byte, cause.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The bytes are none of the known formats.
-    #[error("not a checkpoint that is known here: {0}")]
+    #[error("no known format: byte 0: {0}")]
     Unrecognised(&'static str),
     /// The bytes break the rules of their format, or ask for something that is refused.
     #[error("{format}: byte {offset}: {reason}")]
@@ -19,6 +21,18 @@ pub enum Error {
         offset: usize,
         /// What is wrong there.
         reason: String,
+    },
+    /// A pickle that names what could do anything if it were called. Nothing was.
+    #[error("{format}: byte {offset}: it names {name}, which no DenseNet checkpoint needs; refused, nothing was run")]
+    Unsafe {
+        /// The format that was being read.
+        format: &'static str,
+        /// Where the name comes first.
+        offset: usize,
+        /// The first such name.
+        name: String,
+        /// All that the pickle names.
+        names: Vec<PickleName>,
     },
     /// A tensor that cannot be had.
     #[error("{format}: tensor {tensor:?}: {reason}")]
@@ -31,8 +45,13 @@ pub enum Error {
         reason: String,
     },
     /// A valid file without any tensor.
-    #[error("{0}: there are no tensors in it")]
-    Empty(&'static str),
+    #[error("{format}: byte {len}: the file ends and no tensor was in it")]
+    Empty {
+        /// The format that was being read.
+        format: &'static str,
+        /// The file's length.
+        len: usize,
+    },
     /// More memory than there is.
     #[error("{bytes} bytes of memory are needed and cannot be had")]
     Memory {
@@ -68,6 +87,14 @@ pub enum ErrorKind {
 }
 
 impl Error {
+    /// Where in the file, if that is known.
+    pub fn offset(&self) -> usize {
+        match self {
+            Self::Malformed { offset, .. } | Self::Unsafe { offset, .. } => *offset,
+            _ => 0,
+        }
+    }
+
     /// What sort of answer it is.
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -9,6 +9,8 @@ use serde::Serialize;
 pub struct Report {
     /// Every tensor of the source, in its order.
     pub entries: Vec<Entry>,
+    /// Tensors of the output that the source does not have.
+    pub made: Vec<Made>,
     /// Tensors that the network has and the source lacks.
     pub missing: Vec<String>,
 }
@@ -23,6 +25,15 @@ pub struct Entry {
     pub fate: Fate,
 }
 
+/// A tensor of the output that the source does not have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Made {
+    /// Its name.
+    pub target: String,
+    /// What it holds, and why.
+    pub why: String,
+}
+
 /// What became of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "fate", rename_all = "kebab-case")]
@@ -31,6 +42,13 @@ pub enum Fate {
     Applied {
         /// Under this name.
         target: String,
+        /// What was done to it; nothing if its bytes are the source's.
+        changes: Vec<Change>,
+    },
+    /// It was worked into others.
+    Folded {
+        /// Into these tensors of the output.
+        into: Vec<String>,
     },
     /// It has another shape than the network's.
     WrongShape {
@@ -50,6 +68,50 @@ pub enum Fate {
     },
 }
 
+/// What was done to a tensor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// It has another name than in the source.
+    Renamed,
+    /// It had this shape.
+    Reshaped(Vec<usize>),
+    /// It had this type.
+    Cast(&'static str),
+    /// Another part of the source was worked into it.
+    Folded(String),
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Renamed => write!(f, "renamed"),
+            Self::Reshaped(from) => write!(f, "reshaped from {from:?}"),
+            Self::Cast(from) => write!(f, "cast from {from}"),
+            Self::Folded(what) => write!(f, "folded: {what}"),
+        }
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} -> ", self.source)?;
+        match &self.fate {
+            Fate::Applied { target, changes } => {
+                write!(f, "{target}")?;
+                let changes: Vec<_> = changes.iter().map(ToString::to_string).collect();
+                if changes.is_empty() { Ok(()) } else { write!(f, " ({})", changes.join("; ")) }
+            }
+            Fate::Folded { into } => write!(f, "folded into {}", into.join(", ")),
+            Fate::WrongShape { target, shape, expected } => {
+                write!(f, "{target}: has shape {shape:?} and needs {expected:?}")
+            }
+            Fate::Unused => write!(f, "nothing: it belongs to no part of the network"),
+            Fate::Ignored { rule } => write!(f, "dropped: {rule}"),
+        }
+    }
+}
+
 impl Report {
     /// Whether nothing is missing or misshapen, nor (unless allowed) unused.
     pub fn is_complete(&self, allow_unused: bool) -> bool {
@@ -59,6 +121,11 @@ impl Report {
     /// Tensors in the output.
     pub fn applied(&self) -> usize {
         self.entries.iter().filter(|entry| matches!(entry.fate, Fate::Applied { .. })).count()
+    }
+
+    /// Tensors worked into others.
+    pub fn folded(&self) -> usize {
+        self.entries.iter().filter(|entry| matches!(entry.fate, Fate::Folded { .. })).count()
     }
 
     /// Tensors left out by rule.
@@ -86,6 +153,9 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{} tensors applied, {} ignored by rule", self.applied(), self.ignored())?;
+        if self.folded() > 0 {
+            write!(f, ", {} folded into others", self.folded())?;
+        }
         let wrong = self.wrong_shape();
         let lists = [
             ("missing", self.missing.iter().map(String::as_str).collect()),

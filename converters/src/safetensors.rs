@@ -1,24 +1,65 @@
 //! safetensors: eight bytes of header length, a JSON header, the data without gaps or overlaps.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
-use crate::checkpoint::NamedTensor;
 use crate::cursor::Cursor;
 use crate::error::Error;
+use crate::storage::Storage;
 use crate::tensor::{DType, Tensor};
 
 const FORMAT: &str = "safetensors";
-/// The specification's limit for the header.
-const MOST_HEADER: u64 = 100_000_000;
+/// A header of 1600 tensors and 1000 class names takes 200 kB.
+const MOST_HEADER: u64 = 8 << 20;
 const METADATA: &str = "__metadata__";
+
+type Metadata = BTreeMap<String, String>;
 
 #[derive(Deserialize)]
 struct Entry {
     dtype: String,
     shape: Vec<usize>,
     data_offsets: (usize, usize),
+}
+
+/// The JSON header, read into what it has to be: no more memory than it justifies.
+#[derive(Default)]
+struct Header {
+    metadata: Metadata,
+    entries: BTreeMap<String, Entry>,
+}
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Header;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object of tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
+                let mut header = Header::default();
+                while let Some(name) = map.next_key::<String>()? {
+                    if name == METADATA {
+                        header.metadata = map.next_value()?;
+                        continue;
+                    }
+                    let entry = map.next_value()?;
+                    if header.entries.contains_key(&name) {
+                        return Err(A::Error::custom(format!("tensor {name:?} comes twice")));
+                    }
+                    header.entries.insert(name, entry);
+                }
+                Ok(header)
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
 }
 
 /// Whether the bytes begin with a plausible length and a JSON object.
@@ -28,39 +69,32 @@ pub(crate) fn looks_like(bytes: &[u8]) -> bool {
 }
 
 /// Reads header and views.
-pub(crate) fn read(bytes: &[u8]) -> Result<(BTreeMap<String, String>, Vec<NamedTensor<'_>>), Error> {
+pub(crate) fn read(bytes: &[u8]) -> Result<(Metadata, Vec<(String, Tensor<'_>)>), Error> {
     let mut cursor = Cursor::new(bytes, FORMAT);
     let length = usize::try_from(cursor.u64()?).unwrap_or(usize::MAX);
     let header = cursor.take(length)?;
-    let parsed: Result<BTreeMap<String, serde_json::Value>, _> = serde_json::from_slice(header);
-    let mut parsed = parsed.map_err(|error| cursor.error_at(8, format!("its header is no JSON object: {error}")))?;
-    let metadata = match parsed.remove(METADATA) {
-        None => BTreeMap::new(),
-        Some(value) => {
-            serde_json::from_value(value).map_err(|_| cursor.error_at(8, "__metadata__ is no object of texts"))?
-        }
-    };
+    let header: Header = serde_json::from_slice(header)
+        .map_err(|error| cursor.error_at(8 + error.column().saturating_sub(1), format!("its header is wrong: {error}")))?;
     let start = cursor.at();
     let data = cursor.take(cursor.remaining())?;
     let mut tensors = Vec::new();
     let mut spans = Vec::new();
-    for (name, value) in parsed {
+    for (name, entry) in header.entries {
         let refuse = |reason: String| Error::Tensor { format: FORMAT, tensor: name.clone(), reason };
-        let entry: Entry = serde_json::from_value(value).map_err(|error| refuse(error.to_string()))?;
         let dtype = DType::from_name(&entry.dtype);
         let dtype = dtype.ok_or_else(|| refuse(format!("type {} is not supported", entry.dtype)))?;
         let (from, to) = entry.data_offsets;
         let bytes = data.get(from..to).ok_or_else(|| refuse(format!("bytes {from}..{to} lie outside the file")))?;
-        let tensor = Tensor::contiguous(dtype, entry.shape, bytes).map_err(refuse)?;
+        let tensor = Tensor::contiguous(dtype, entry.shape, Storage::plain(bytes)).map_err(refuse)?;
         spans.push((from, to));
-        tensors.push(NamedTensor { name, tensor });
+        tensors.push((name, tensor));
     }
     spans.sort_unstable();
     let end = spans.iter().try_fold(0, |at, &(from, to)| (from == at).then_some(to));
     if end != Some(data.len()) {
         return Err(cursor.error_at(start, "the tensors overlap or leave bytes that belong to none"));
     }
-    Ok((metadata, tensors))
+    Ok((header.metadata, tensors))
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
 //! A view into the bytes of a file.
 
-use std::io::{self, Write};
-
-use half::{bf16, f16};
+use std::io::Write;
 
 use crate::alloc::vec_with;
 use crate::error::Error;
+use crate::float;
+use crate::storage::{ByteOrder, Storage};
+
+/// Elements are converted in pieces of about this many bytes.
+const BUFFER: usize = 1 << 16;
 
 /// Element types, named as safetensors names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,32 +66,34 @@ impl DType {
     }
 }
 
-/// A strided view into a storage, checked to lie within it. Elements are little-endian.
+/// A strided view into a storage, checked to lie within it.
 #[derive(Clone, Debug)]
 pub struct Tensor<'a> {
     dtype: DType,
+    /// The type of the storage's elements: another than `dtype` where they are cast as they are read.
+    stored: DType,
     shape: Vec<usize>,
     strides: Vec<usize>,
     offset: usize,
-    storage: &'a [u8],
+    storage: Storage<'a>,
 }
 
-/// Dimensions beyond this are no tensor that anybody stores.
-const MOST_DIMENSIONS: usize = 32;
-
 impl<'a> Tensor<'a> {
+    /// Dimensions beyond this are no tensor that anybody stores.
+    pub(crate) const MOST_DIMENSIONS: usize = 32;
+
     /// A view of `shape` with `strides` from `offset`, in elements. Errors say why it does not fit the storage.
-    pub fn new(
+    pub(crate) fn new(
         dtype: DType,
         shape: Vec<usize>,
         strides: Vec<usize>,
         offset: usize,
-        storage: &'a [u8],
+        storage: Storage<'a>,
     ) -> Result<Self, String> {
         if shape.len() != strides.len() {
             return Err(format!("{} sizes and {} strides", shape.len(), strides.len()));
         }
-        if shape.len() > MOST_DIMENSIONS {
+        if shape.len() > Self::MOST_DIMENSIONS {
             return Err(format!("{} dimensions", shape.len()));
         }
         let product = |sizes: &[usize]| sizes.iter().try_fold(1_usize, |all, &size| all.checked_mul(size));
@@ -109,18 +114,27 @@ impl<'a> Tensor<'a> {
                 ));
             }
         }
-        Ok(Self { dtype, shape, strides, offset, storage })
+        Ok(Self { dtype, stored: dtype, shape, strides, offset, storage })
     }
 
-    /// A contiguous tensor over all of `bytes`.
-    pub fn contiguous(dtype: DType, shape: Vec<usize>, bytes: &'a [u8]) -> Result<Self, String> {
+    /// A contiguous tensor over all of a storage.
+    pub(crate) fn contiguous(dtype: DType, shape: Vec<usize>, storage: Storage<'a>) -> Result<Self, String> {
         let strides = contiguous_strides(&shape);
-        let tensor = Self::new(dtype, shape, strides, 0, bytes)?;
-        if tensor.byte_len() == bytes.len() {
+        let held = storage.len();
+        let tensor = Self::new(dtype, shape, strides, 0, storage)?;
+        if tensor.byte_len() == held {
             Ok(tensor)
         } else {
-            Err(format!("shape {:?} of {} does not fill {} bytes", tensor.shape, dtype.name(), bytes.len()))
+            Err(format!("shape {:?} of {} does not fill {held} bytes", tensor.shape, dtype.name()))
         }
+    }
+
+    /// A tensor of these values, kept in a float type.
+    pub(crate) fn of_f64(dtype: DType, shape: Vec<usize>, values: &[f64]) -> Result<Self, String> {
+        let wide: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let mut bytes = Vec::new();
+        float::cast(&wide, DType::F64, dtype, &mut bytes);
+        Self::contiguous(dtype, shape, Storage::owned(bytes))
     }
 
     /// The same elements, in order, under another shape.
@@ -129,7 +143,19 @@ impl<'a> Tensor<'a> {
             return Err(format!("shape {:?} cannot become {shape:?}", self.shape));
         }
         let strides = contiguous_strides(&shape);
-        Self::new(self.dtype, shape, strides, self.offset, self.storage)
+        let view = Self::new(self.stored, shape, strides, self.offset, self.storage.clone())?;
+        Ok(Self { dtype: self.dtype, ..view })
+    }
+
+    /// The same values in another float type, rounded to the nearest, ties to even, as they are read.
+    pub(crate) fn cast(self, dtype: DType) -> Self {
+        debug_assert!(self.stored.is_float() && dtype.is_float());
+        Self { dtype, ..self }
+    }
+
+    /// The memory that it is a view of.
+    pub(crate) fn storage(&self) -> &Storage<'a> {
+        &self.storage
     }
 
     /// Its element type.
@@ -165,27 +191,55 @@ impl<'a> Tensor<'a> {
             .all(|((&size, &stride), expected)| size <= 1 || stride == expected)
     }
 
+    /// The distance between neighbours along each dimension, in elements.
+    pub fn strides(&self) -> &[usize] {
+        &self.strides
+    }
+
     /// Writes the elements in C order, little-endian.
-    pub fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
-        let size = self.dtype.size();
-        let lies = |at: usize, len: usize| {
-            let bytes = self.storage.get(at * size..(at + len) * size);
-            bytes.ok_or_else(|| io::Error::other("a view leaves its storage"))
-        };
+    pub fn write_to(&self, out: &mut dyn Write) -> Result<(), Error> {
+        if self.stored == self.dtype {
+            return self.gather(&mut |bytes| Ok(out.write_all(bytes)?));
+        }
+        let mut cast = Vec::new();
+        self.gather(&mut |bytes| {
+            for part in bytes.chunks(BUFFER) {
+                cast.clear();
+                float::cast(part, self.stored, self.dtype, &mut cast);
+                out.write_all(&cast)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Passes the stored elements on in C order, little-endian, a piece at a time.
+    fn gather(&self, take: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
         let elements = self.elements();
         if elements == 0 {
             return Ok(());
         }
-        if self.is_contiguous() {
-            return out.write_all(lies(self.offset, elements)?);
+        let size = self.stored.size();
+        let storage = self.storage.bytes()?;
+        let lies = |at: usize, len: usize| {
+            let bytes = storage.get(at * size..(at + len) * size);
+            bytes.ok_or_else(|| std::io::Error::other("a view leaves its storage"))
+        };
+        let swapped = self.storage.order == ByteOrder::Big && size > 1;
+        if self.is_contiguous() && !swapped {
+            return take(lies(self.offset, elements)?);
         }
         let mut index = vec![0; self.shape.len()];
         let mut at = self.offset;
         let mut buffer = Vec::new();
         for _ in 0..elements {
-            buffer.extend_from_slice(lies(at, 1)?);
-            if buffer.len() >= 1 << 16 {
-                out.write_all(&buffer)?;
+            let element = lies(at, 1)?;
+            if swapped {
+                buffer.extend(element.iter().rev());
+            } else {
+                buffer.extend_from_slice(element);
+            }
+            if buffer.len() >= BUFFER {
+                take(&buffer)?;
                 buffer.clear();
             }
             // The next index, last dimension fastest.
@@ -199,7 +253,7 @@ impl<'a> Tensor<'a> {
                 *digit = 0;
             }
         }
-        out.write_all(&buffer)
+        take(&buffer)
     }
 
     /// The elements in C order, little-endian.
@@ -211,16 +265,35 @@ impl<'a> Tensor<'a> {
 
     /// The elements in C order, rounded to f32. Integers are an error: no weight is one.
     pub fn to_f32(&self) -> Result<Vec<f32>, Error> {
-        let bytes = self.to_bytes()?;
+        let bytes = self.floats()?.cast(DType::F32).to_bytes()?;
         let mut values = vec_with(self.elements())?;
-        match self.dtype {
-            DType::F32 => values.extend(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
-            DType::F64 => values.extend(bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32)),
-            DType::F16 => values.extend(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32())),
-            DType::BF16 => values.extend(bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32())),
-            other => return Err(Error::Layout(format!("weights of type {}", other.name()))),
-        }
+        values.extend(bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)));
         Ok(values)
+    }
+
+    /// The elements in C order, exactly. Integers are an error.
+    pub fn to_f64(&self) -> Result<Vec<f64>, Error> {
+        let bytes = self.floats()?.cast(DType::F64).to_bytes()?;
+        let mut values = vec_with(self.elements())?;
+        values.extend(bytes.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes)));
+        Ok(values)
+    }
+
+    /// The elements of a tensor of 64-bit integers, in C order.
+    pub fn to_i64(&self) -> Result<Vec<i64>, Error> {
+        if self.dtype != DType::I64 {
+            return Err(Error::Layout(format!("{} where 64-bit integers are expected", self.dtype.name())));
+        }
+        let bytes = self.to_bytes()?;
+        Ok(bytes.as_chunks().0.iter().map(|&bytes| i64::from_le_bytes(bytes)).collect())
+    }
+
+    fn floats(&self) -> Result<Self, Error> {
+        if self.dtype.is_float() {
+            Ok(self.clone())
+        } else {
+            Err(Error::Layout(format!("weights of type {}", self.dtype.name())))
+        }
     }
 }
 
@@ -241,7 +314,7 @@ mod tests {
     const BYTES: [u8; 6] = [0, 1, 2, 3, 4, 5];
 
     fn view(shape: &[usize], strides: &[usize], offset: usize) -> Result<Vec<u8>, String> {
-        let tensor = Tensor::new(DType::U8, shape.to_vec(), strides.to_vec(), offset, &BYTES)?;
+        let tensor = Tensor::new(DType::U8, shape.to_vec(), strides.to_vec(), offset, Storage::plain(&BYTES))?;
         Ok(tensor.to_bytes().unwrap())
     }
 

@@ -1,15 +1,36 @@
-//! The part of zip that `torch.save` writes: stored entries, with or without zip64 (PKWARE APPNOTE 4.3).
+//! zip: stored and deflated entries, with or without zip64 (PKWARE APPNOTE 4.3), each with its CRC-32.
 
 use std::collections::BTreeMap;
 
 use crate::cursor::Cursor;
 use crate::error::Error;
+use crate::storage::{Coding, Storage};
 
-const FORMAT: &str = "pytorch-zip";
+pub(crate) const FORMAT: &str = "zip";
 const END: &[u8] = b"PK\x05\x06";
 const END_SIZE: usize = 22;
 /// The comment behind the end record is at most this long.
 const MOST_COMMENT: usize = u16::MAX as usize;
+/// What all deflated entries together may take: weights hardly shrink, so much more than the file is an attack on memory.
+const MOST_INFLATED: usize = 32 << 20;
+
+/// A file in the archive.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry<'a> {
+    bytes: &'a [u8],
+    coding: Coding,
+    /// Bytes once decoded.
+    size: usize,
+    /// Where its data begins.
+    offset: usize,
+}
+
+impl<'a> Entry<'a> {
+    /// Its content, decoded and checked when it is first needed.
+    pub(crate) fn storage(&self) -> Storage<'a> {
+        Storage::coded(self.bytes, self.coding, self.size, FORMAT, self.offset)
+    }
+}
 
 /// Whether the bytes begin as a zip file.
 pub(crate) fn looks_like(bytes: &[u8]) -> bool {
@@ -17,7 +38,7 @@ pub(crate) fn looks_like(bytes: &[u8]) -> bool {
 }
 
 /// Every entry by its name.
-pub(crate) fn read(bytes: &[u8]) -> Result<BTreeMap<&str, &[u8]>, Error> {
+pub(crate) fn read(bytes: &[u8]) -> Result<BTreeMap<&str, Entry<'_>>, Error> {
     let mut cursor = Cursor::new(bytes, FORMAT);
     let (count, start) = directory(bytes, &mut cursor)?;
     cursor.seek(start)?;
@@ -25,11 +46,20 @@ pub(crate) fn read(bytes: &[u8]) -> Result<BTreeMap<&str, &[u8]>, Error> {
     if count > cursor.remaining() / 46 {
         return Err(cursor.error(format!("a directory of {count} entries does not fit the file")));
     }
+    let mut inflated = bytes.len().saturating_mul(2).saturating_add(MOST_INFLATED);
     let mut entries = BTreeMap::new();
     for _ in 0..count {
-        let (name, data) = entry(bytes, &mut cursor)?;
-        if entries.insert(name, data).is_some() {
-            return Err(cursor.error(format!("two entries are called {name:?}")));
+        let at = cursor.at();
+        let (name, entry) = entry(bytes, &mut cursor)?;
+        if let Coding::Deflated(_) = entry.coding {
+            let rest = inflated.checked_sub(entry.size);
+            inflated = rest.ok_or_else(|| {
+                let size = entry.size;
+                cursor.error_at(at, format!("entry {name:?} would inflate to {size} bytes; refused, weights hardly shrink"))
+            })?;
+        }
+        if entries.insert(name, entry).is_some() {
+            return Err(cursor.error_at(at, format!("two entries are called {name:?}")));
         }
     }
     if !cursor.take(4)?.starts_with(b"PK") {
@@ -76,8 +106,8 @@ fn directory(bytes: &[u8], cursor: &mut Cursor) -> Result<(usize, usize), Error>
     Ok((usize::from(total), start as usize))
 }
 
-/// One record of the directory, and the bytes that it stands for.
-fn entry<'a>(bytes: &'a [u8], cursor: &mut Cursor<'a>) -> Result<(&'a str, &'a [u8]), Error> {
+/// One record of the directory, and the entry that it stands for.
+fn entry<'a>(bytes: &'a [u8], cursor: &mut Cursor<'a>) -> Result<(&'a str, Entry<'a>), Error> {
     let at = cursor.at();
     if cursor.take(4)? != b"PK\x01\x02" {
         return Err(cursor.error_at(at, "no directory record where one is announced"));
@@ -85,7 +115,8 @@ fn entry<'a>(bytes: &'a [u8], cursor: &mut Cursor<'a>) -> Result<(&'a str, &'a [
     cursor.take(4)?;
     let flags = cursor.u16()?;
     let method = cursor.u16()?;
-    cursor.take(8)?;
+    cursor.take(4)?;
+    let crc = cursor.u32()?;
     let (mut stored, mut size) = (u64::from(cursor.u32()?), u64::from(cursor.u32()?));
     let (name_len, extra_len, comment_len) = (cursor.u16()?, cursor.u16()?, cursor.u16()?);
     cursor.take(8)?;
@@ -109,12 +140,12 @@ fn entry<'a>(bytes: &'a [u8], cursor: &mut Cursor<'a>) -> Result<(&'a str, &'a [
     if flags & 1 != 0 {
         return refuse("is encrypted");
     }
-    if method != 0 {
-        return refuse("is compressed, which torch.save does not do; unpack and store it again");
-    }
-    if stored != size {
-        return refuse("is stored and yet says two sizes");
-    }
+    let coding = match method {
+        0 if stored != size => return refuse("is stored and yet says two sizes"),
+        0 => Coding::Checked(crc),
+        8 => Coding::Deflated(crc),
+        _ => return refuse("is compressed otherwise than by deflate; unpack and pack it again"),
+    };
     let mut local_cursor = Cursor::new(bytes, FORMAT);
     local_cursor.seek(usize::try_from(local).unwrap_or(usize::MAX))?;
     if local_cursor.take(4)? != b"PK\x03\x04" {
@@ -126,8 +157,10 @@ fn entry<'a>(bytes: &'a [u8], cursor: &mut Cursor<'a>) -> Result<(&'a str, &'a [
         return refuse("has another name in its local header");
     }
     local_cursor.take(usize::from(extra_len))?;
-    let data = local_cursor.take(usize::try_from(size).unwrap_or(usize::MAX))?;
-    Ok((name, data))
+    let offset = local_cursor.at();
+    let data = local_cursor.take(usize::try_from(stored).unwrap_or(usize::MAX))?;
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    Ok((name, Entry { bytes: data, coding, size, offset }))
 }
 
 #[cfg(test)]
@@ -141,19 +174,26 @@ mod tests {
         assert!(read(&bytes).is_ok());
         let record = bytes.windows(4).position(|window| window == b"PK\x01\x02").unwrap();
         bytes[record + offset] = byte;
-        read(&bytes).unwrap_err().to_string()
+        let entries = match read(&bytes) {
+            Ok(entries) => entries,
+            Err(error) => return error.to_string(),
+        };
+        let contents = entries.values().map(|entry| entry.storage().into_bytes().map(|_| ()));
+        contents.collect::<Result<Vec<_>, _>>().unwrap_err().to_string()
     }
 
     #[test]
     fn records_that_lie_are_refused_with_their_place() {
-        // APPNOTE 4.3.12: flags at 8, method at 10, stored size at 20, size at 24, local header's offset at 42.
+        // APPNOTE 4.3.12: flags at 8, method at 10, CRC at 16, stored size at 20, size at 24, local header's offset at 42.
         assert!(spoilt(8, 1).contains("is encrypted"));
-        assert!(spoilt(10, 8).contains("is compressed"));
+        assert!(spoilt(10, 9).contains("otherwise than by deflate"));
+        assert!(spoilt(10, 8).contains("does not inflate"));
+        assert!(spoilt(16, 0xee).contains("it is damaged"));
         assert!(spoilt(20, 0xee).contains("says two sizes"));
         assert!(spoilt(24, 0xee).contains("says two sizes"));
         assert!(spoilt(42, 1).contains("has no local header"));
         assert!(spoilt(0, b'X').contains("no directory record"));
         assert!(spoilt(46, b'?').contains("another name in its local header"));
-        assert!(spoilt(8, 1).starts_with("pytorch-zip: byte "));
+        assert!(spoilt(8, 1).starts_with("zip: byte "));
     }
 }

@@ -1,31 +1,58 @@
-//! The names that a checkpoint may use, and what they mean here.
+//! The names that a pickle may use, and what they mean here.
 
 use crate::tensor::DType;
 
 /// What a name means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Global {
+    /// A tensor over a storage: offset, sizes, strides.
     RebuildTensor,
-    RebuildTensorV2,
-    RebuildParameter,
+    /// The same with its type beside an untyped storage.
+    RebuildTensorV3,
+    /// A tensor's wrapper: the tensor itself.
+    Wrapper,
     OrderedDict,
-    Set,
     Storage(DType),
-    /// Becomes its arguments: a size, a dtype, options.
+    /// Bytes whose type the tensor says.
+    UntypedStorage,
+    DType(DType),
+    /// A storage as a file within the pickle.
+    LoadFromBytes,
+    NumpyArray,
+    NumpyReconstruct,
+    NumpyFromBuffer,
+    NumpyDType,
+    /// Text that stands for bytes, one a character.
+    Encode,
+    /// Makes an object of a class, as `object.__new__` does.
+    Reconstructor,
+    /// Becomes its arguments: a size, options, a path.
     Plain,
+    /// A kind of tensor that is refused, by its name.
+    Unsupported(&'static str),
+    /// Any other name: a class of somebody's network, or something to refuse. Its number among the pickle's names.
+    Foreign(usize),
 }
 
-/// The names that a checkpoint may use.
-pub(super) const GLOBALS: [(&str, Global); 30] = [
+/// The harmless names.
+const GLOBALS: &[(&str, Global)] = &[
     ("torch._utils._rebuild_tensor", Global::RebuildTensor),
-    ("torch._utils._rebuild_tensor_v2", Global::RebuildTensorV2),
-    ("torch._utils._rebuild_parameter", Global::RebuildParameter),
+    ("torch._utils._rebuild_tensor_v2", Global::RebuildTensor),
+    ("torch._utils._rebuild_tensor_v3", Global::RebuildTensorV3),
+    ("torch._utils._rebuild_parameter", Global::Wrapper),
+    ("torch._utils._rebuild_parameter_with_state", Global::Wrapper),
+    ("torch.nn.parameter.Parameter", Global::Wrapper),
+    ("torch.autograd.variable.Variable", Global::Wrapper),
+    ("torch._utils._rebuild_sparse_tensor", Global::Unsupported("a sparse tensor")),
+    ("torch._utils._rebuild_sparse_csr_tensor", Global::Unsupported("a sparse tensor")),
+    ("torch._utils._rebuild_qtensor", Global::Unsupported("a quantised tensor")),
+    ("torch._utils._rebuild_nested_tensor", Global::Unsupported("a nested tensor")),
+    ("torch._utils._rebuild_meta_tensor_no_storage", Global::Unsupported("a tensor without data (meta)")),
+    ("torch._utils._rebuild_wrapper_subclass", Global::Unsupported("a wrapped tensor")),
+    ("torch._utils._rebuild_device_tensor_from_numpy", Global::Unsupported("a tensor of another device")),
     ("collections.OrderedDict", Global::OrderedDict),
     ("collections.defaultdict", Global::OrderedDict),
-    ("builtins.set", Global::Set),
-    ("__builtin__.set", Global::Set),
-    ("builtins.dict", Global::Plain),
-    ("builtins.list", Global::Plain),
+    ("collections.Counter", Global::OrderedDict),
     ("torch.DoubleStorage", Global::Storage(DType::F64)),
     ("torch.FloatStorage", Global::Storage(DType::F32)),
     ("torch.HalfStorage", Global::Storage(DType::F16)),
@@ -36,15 +63,170 @@ pub(super) const GLOBALS: [(&str, Global); 30] = [
     ("torch.CharStorage", Global::Storage(DType::I8)),
     ("torch.ByteStorage", Global::Storage(DType::U8)),
     ("torch.BoolStorage", Global::Storage(DType::Bool)),
+    ("torch.cuda.DoubleStorage", Global::Storage(DType::F64)),
+    ("torch.cuda.FloatStorage", Global::Storage(DType::F32)),
+    ("torch.cuda.HalfStorage", Global::Storage(DType::F16)),
+    ("torch.cuda.LongStorage", Global::Storage(DType::I64)),
+    ("torch.cuda.IntStorage", Global::Storage(DType::I32)),
+    ("torch.cuda.ShortStorage", Global::Storage(DType::I16)),
+    ("torch.cuda.CharStorage", Global::Storage(DType::I8)),
+    ("torch.cuda.ByteStorage", Global::Storage(DType::U8)),
+    ("torch.ComplexFloatStorage", Global::Unsupported("complex numbers (complex64)")),
+    ("torch.ComplexDoubleStorage", Global::Unsupported("complex numbers (complex128)")),
+    ("torch.QInt8Storage", Global::Unsupported("a quantised tensor (qint8)")),
+    ("torch.QUInt8Storage", Global::Unsupported("a quantised tensor (quint8)")),
+    ("torch.QInt32Storage", Global::Unsupported("a quantised tensor (qint32)")),
+    ("torch.QUInt4x2Storage", Global::Unsupported("a quantised tensor (quint4x2)")),
+    ("torch.QUInt2x4Storage", Global::Unsupported("a quantised tensor (quint2x4)")),
+    ("torch.storage.UntypedStorage", Global::UntypedStorage),
+    ("torch.UntypedStorage", Global::UntypedStorage),
+    ("torch.storage._load_from_bytes", Global::LoadFromBytes),
+    ("torch.float64", Global::DType(DType::F64)),
+    ("torch.float32", Global::DType(DType::F32)),
+    ("torch.float16", Global::DType(DType::F16)),
+    ("torch.bfloat16", Global::DType(DType::BF16)),
+    ("torch.int64", Global::DType(DType::I64)),
+    ("torch.int32", Global::DType(DType::I32)),
+    ("torch.int16", Global::DType(DType::I16)),
+    ("torch.int8", Global::DType(DType::I8)),
+    ("torch.uint8", Global::DType(DType::U8)),
+    ("torch.bool", Global::DType(DType::Bool)),
+    ("torch.complex32", Global::Unsupported("complex numbers (complex32)")),
+    ("torch.complex64", Global::Unsupported("complex numbers (complex64)")),
+    ("torch.complex128", Global::Unsupported("complex numbers (complex128)")),
+    ("torch.float8_e4m3fn", Global::Unsupported("8-bit floats (float8_e4m3fn)")),
+    ("torch.float8_e4m3fnuz", Global::Unsupported("8-bit floats (float8_e4m3fnuz)")),
+    ("torch.float8_e5m2", Global::Unsupported("8-bit floats (float8_e5m2)")),
+    ("torch.float8_e5m2fnuz", Global::Unsupported("8-bit floats (float8_e5m2fnuz)")),
+    ("torch.float8_e8m0fnu", Global::Unsupported("8-bit floats (float8_e8m0fnu)")),
+    ("torch.uint16", Global::Unsupported("16-bit unsigned integers (uint16)")),
+    ("torch.uint32", Global::Unsupported("32-bit unsigned integers (uint32)")),
+    ("torch.uint64", Global::Unsupported("64-bit unsigned integers (uint64)")),
+    ("torch.quint8", Global::Unsupported("a quantised tensor (quint8)")),
+    ("torch.qint8", Global::Unsupported("a quantised tensor (qint8)")),
+    ("torch.qint32", Global::Unsupported("a quantised tensor (qint32)")),
+    ("torch.per_tensor_affine", Global::Plain),
+    ("torch.per_channel_affine", Global::Plain),
+    ("torch.serialization._get_layout", Global::Plain),
     ("torch.Size", Global::Plain),
     ("torch.device", Global::Plain),
-    ("torch.float32", Global::Plain),
-    ("torch.float64", Global::Plain),
-    ("torch.float16", Global::Plain),
-    ("torch.bfloat16", Global::Plain),
-    ("torch.int64", Global::Plain),
-    ("argparse.Namespace", Global::Plain),
-    ("copy_reg._reconstructor", Global::Plain),
-    ("_codecs.encode", Global::Plain),
+    ("torch.strided", Global::Plain),
+    ("torch.contiguous_format", Global::Plain),
+    ("torch.channels_last", Global::Plain),
+    ("torch.backends.cudnn.rnn.Unserializable", Global::Plain),
+    ("torch.nn.backends.thnn._get_thnn_function_backend", Global::Plain),
+    ("torch.jit._pickle.build_intlist", Global::Plain),
+    ("torch.jit._pickle.build_doublelist", Global::Plain),
+    ("torch.jit._pickle.build_boollist", Global::Plain),
+    ("torch.jit._pickle.build_tensorlist", Global::Plain),
+    ("torch.jit._pickle.restore_type_tag", Global::Plain),
+    ("numpy.ndarray", Global::NumpyArray),
+    ("numpy.dtype", Global::NumpyDType),
+    ("numpy.core.multiarray._reconstruct", Global::NumpyReconstruct),
+    ("numpy._core.multiarray._reconstruct", Global::NumpyReconstruct),
+    ("numpy.core.numeric._frombuffer", Global::NumpyFromBuffer),
+    ("numpy._core.numeric._frombuffer", Global::NumpyFromBuffer),
+    ("numpy.core.multiarray.scalar", Global::Plain),
+    ("numpy._core.multiarray.scalar", Global::Plain),
+    ("_codecs.encode", Global::Encode),
+    ("copy_reg._reconstructor", Global::Reconstructor),
+    ("copyreg._reconstructor", Global::Reconstructor),
     ("builtins.object", Global::Plain),
+    ("__builtin__.object", Global::Plain),
+    ("builtins.set", Global::Plain),
+    ("__builtin__.set", Global::Plain),
+    ("builtins.frozenset", Global::Plain),
+    ("__builtin__.frozenset", Global::Plain),
+    ("builtins.dict", Global::Plain),
+    ("__builtin__.dict", Global::Plain),
+    ("builtins.list", Global::Plain),
+    ("__builtin__.list", Global::Plain),
+    ("builtins.bytearray", Global::Plain),
+    ("__builtin__.bytearray", Global::Plain),
+    ("builtins.complex", Global::Plain),
+    ("__builtin__.complex", Global::Plain),
+    ("builtins.slice", Global::Plain),
+    ("builtins.range", Global::Plain),
+    ("builtins.int", Global::Plain),
+    ("builtins.float", Global::Plain),
+    ("builtins.str", Global::Plain),
+    ("builtins.bool", Global::Plain),
+    ("argparse.Namespace", Global::Plain),
+    ("pathlib.PosixPath", Global::Plain),
+    ("pathlib.WindowsPath", Global::Plain),
+    ("pathlib.PurePosixPath", Global::Plain),
+    ("datetime.datetime", Global::Plain),
+    ("datetime.timedelta", Global::Plain),
+    ("pytorch_lightning.utilities.parsing.AttributeDict", Global::Plain),
+    ("lightning_fabric.utilities.data.AttributeDict", Global::Plain),
+    ("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint", Global::Plain),
+    ("pytorch_lightning.callbacks.early_stopping.EarlyStopping", Global::Plain),
+    ("mmengine.logging.history_buffer.HistoryBuffer", Global::Plain),
+];
+
+/// What a name means, if it is one of the harmless.
+pub(super) fn find(name: &str) -> Option<Global> {
+    GLOBALS.iter().find(|(known, _)| *known == name).map(|(_, meaning)| *meaning)
+}
+
+/// Whether a name can be a class of somebody's network: nothing of Python itself, of torch only `torch.nn`.
+pub(super) fn can_be_module(name: &str) -> bool {
+    let Some((module, class)) = name.rsplit_once('.') else { return false };
+    let package = module.split('.').next().unwrap_or_default();
+    let plain = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80)
+    };
+    let allowed = match package {
+        "torch" => module.starts_with("torch.nn."),
+        _ => !PYTHON.contains(&package),
+    };
+    allowed && plain(class) && module.split('.').all(plain)
+}
+
+/// The top-level modules of Python 2.7 and 3.13 (docs.python.org, "Python Module Index"); `__main__` is a script's own.
+#[rustfmt::skip]
+const PYTHON: &[&str] = &[
+    "BaseHTTPServer", "Bastion", "CGIHTTPServer", "Canvas", "ConfigParser", "Cookie", "Dialog", "DocXMLRPCServer",
+    "FileDialog", "HTMLParser", "MimeWriter", "Queue", "ScrolledText", "SimpleDialog", "SimpleHTTPServer",
+    "SimpleXMLRPCServer", "SocketServer", "StringIO", "Tix", "Tkinter", "UserDict", "UserList", "UserString",
+    "__builtin__", "__future__", "_abc", "_aix_support", "_ast", "_asyncio", "_bisect", "_blake2", "_bootlocale",
+    "_bootsubprocess", "_bz2", "_codecs", "_codecs_cn", "_codecs_hk", "_codecs_iso2022", "_codecs_jp", "_codecs_kr",
+    "_codecs_tw", "_collections", "_collections_abc", "_compat_pickle", "_compression", "_contextvars", "_crypt",
+    "_csv", "_ctypes", "_curses", "_curses_panel", "_datetime", "_dbm", "_decimal", "_elementtree",
+    "_frozen_importlib", "_frozen_importlib_external", "_functools", "_gdbm", "_hashlib", "_heapq", "_imp", "_io",
+    "_json", "_locale", "_lsprof", "_lzma", "_markupbase", "_md5", "_msi", "_multibytecodec", "_multiprocessing",
+    "_opcode", "_operator", "_osx_support", "_overlapped", "_pickle", "_posixshmem", "_posixsubprocess", "_py_abc",
+    "_pydecimal", "_pyio", "_queue", "_random", "_scproxy", "_sha1", "_sha256", "_sha3", "_sha512", "_signal",
+    "_sitebuiltins", "_socket", "_sqlite3", "_sre", "_ssl", "_stat", "_statistics", "_string", "_strptime",
+    "_struct", "_symtable", "_testcapi", "_thread", "_threading_local", "_tkinter", "_tokenize", "_tracemalloc",
+    "_typing", "_uuid", "_warnings", "_weakref", "_weakrefset", "_winapi", "_winreg", "_zoneinfo", "abc", "aifc",
+    "antigravity", "anydbm", "argparse", "array", "ast", "asynchat", "asyncio", "asyncore", "atexit", "audiodev",
+    "audioop", "base64", "bastion", "bdb", "binascii", "binhex", "bisect", "builtins", "bz2", "cPickle", "cProfile",
+    "cStringIO", "calendar", "ce", "cgi", "cgitb", "chunk", "cmath", "cmd", "code", "codecs", "codeop",
+    "collections", "colorsys", "commands", "compileall", "compiler", "concurrent", "configparser", "contextlib",
+    "contextvars", "cookielib", "copy", "copy_reg", "copyreg", "crypt", "csv", "ctypes", "curses", "dataclasses",
+    "datetime", "dbhash", "dbm", "decimal", "difflib", "dircache", "dis", "distutils", "dl", "doctest", "dumbdbm",
+    "dummy_thread", "dummy_threading", "email", "encodings", "ensurepip", "enum", "errno", "exceptions",
+    "faulthandler", "fcntl", "filecmp", "fileinput", "fnmatch", "formatter", "fpformat", "fractions", "ftplib",
+    "functools", "future_builtins", "gc", "gdbm", "genericpath", "getopt", "getpass", "gettext", "glob", "graphlib",
+    "grp", "gzip", "hashlib", "heapq", "hmac", "hotshot", "html", "htmlentitydefs", "htmllib", "http", "httplib",
+    "idlelib", "ihooks", "imaplib", "imghdr", "imp", "importlib", "imputil", "inspect", "io", "ipaddress",
+    "itertools", "java", "json", "keyword", "lib2to3", "linecache", "linuxaudiodev", "locale", "logging", "lzma",
+    "macpath", "macurl2path", "mailbox", "mailcap", "marshal", "math", "md5", "mhlib", "mimetools", "mimetypes",
+    "mimify", "mmap", "modulefinder", "msilib", "msvcrt", "multifile", "multiprocessing", "mutex", "netrc", "new",
+    "nis", "nntplib", "nt", "ntpath", "nturl2path", "numbers", "opcode", "operator", "optparse", "org", "os", "os2",
+    "os2emxpath", "ossaudiodev", "parser", "pathlib", "pdb", "pickle", "pickletools", "pip", "pipes",
+    "pkg_resources", "pkgutil", "platform", "plistlib", "popen2", "poplib", "posix", "posixfile", "posixpath",
+    "pprint", "profile", "pstats", "pty", "pwd", "py_compile", "pyclbr", "pydoc", "pydoc_data", "pyexpat", "queue",
+    "quopri", "random", "re", "readline", "repr", "reprlib", "resource", "rexec", "rfc822", "riscos", "rlcompleter",
+    "robotparser", "runpy", "sched", "secrets", "select", "selectors", "sets", "setuptools", "sgmllib", "sha",
+    "shelve", "shlex", "shutil", "signal", "site", "sitecustomize", "smtpd", "smtplib", "sndhdr", "socket",
+    "socketserver", "spwd", "sqlite3", "sre_compile", "sre_constants", "sre_parse", "ssl", "stat", "statistics",
+    "statvfs", "string", "stringprep", "strop", "struct", "subprocess", "sun", "sunau", "sunaudio", "symbol",
+    "symtable", "sys", "sysconfig", "syslog", "tabnanny", "tarfile", "telnetlib", "tempfile", "termios", "textwrap",
+    "this", "thread", "threading", "time", "timeit", "tkinter", "toaiff", "token", "tokenize", "tomllib", "trace",
+    "traceback", "tracemalloc", "ttk", "tty", "turtle", "turtledemo", "types", "typing", "unicodedata", "unittest",
+    "urllib", "urllib2", "urlparse", "user", "usercustomize", "uu", "uuid", "venv", "warnings", "wave", "weakref",
+    "webbrowser", "whichdb", "winreg", "winsound", "wsgiref", "xdrlib", "xml", "xmlrpc", "xmlrpclib", "zipapp",
+    "zipfile", "zipimport", "zlib", "zoneinfo",
 ];

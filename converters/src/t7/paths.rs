@@ -1,0 +1,103 @@
+//! The names of a file's tensors: module numbers and field names, as `2.1.weight`.
+
+use super::{FORMAT, File, Item, Value};
+use crate::alloc::Budget;
+use crate::error::Error;
+use crate::tensor::Tensor;
+
+/// A tensor of a file, with a path that leads to it.
+#[derive(Debug)]
+pub(crate) struct Found<'f, 'a> {
+    pub(crate) path: String,
+    /// Its number among the items.
+    pub(crate) item: usize,
+    pub(crate) tensor: &'f Tensor<'a>,
+}
+
+impl<'a> File<'a> {
+    /// Every tensor with its path. An object that was met is not entered again, so there are no more than the file has.
+    pub(crate) fn tensors(&self) -> Result<Vec<Found<'_, 'a>>, Error> {
+        let mut walk = Walk {
+            file: self,
+            seen: vec![false; self.items.len()],
+            budget: Budget::new(self.len),
+            found: Vec::new(),
+        };
+        for (number, root) in (1..).zip(&self.roots) {
+            let path = if self.roots.len() > 1 { format!("object{number}") } else { String::new() };
+            walk.collect(*root, &path)?;
+        }
+        Ok(walk.found)
+    }
+}
+
+struct Walk<'f, 'a> {
+    file: &'f File<'a>,
+    seen: Vec<bool>,
+    /// Long keys make every path beneath them long.
+    budget: Budget,
+    found: Vec<Found<'f, 'a>>,
+}
+
+impl<'a> Walk<'_, 'a> {
+    fn collect(&mut self, value: Value<'a>, path: &str) -> Result<(), Error> {
+        let file = self.file;
+        let Value::Item(number) = value else { return Ok(()) };
+        self.budget.spend(2 * path.len() + size_of::<Found>()).map_err(|reason| Error::Tensor {
+            format: FORMAT,
+            tensor: path.chars().take(120).collect(),
+            reason: reason.to_owned(),
+        })?;
+        if let Some(Item::Tensor { tensor, .. }) = file.item(value) {
+            let path = if path.is_empty() { "tensor" } else { path };
+            self.found.extend(tensor.as_ref().map(|tensor| Found { path: path.to_owned(), item: number, tensor }));
+            return Ok(());
+        }
+        let Some(pairs) = file.pairs(value) else { return Ok(()) };
+        match self.seen.get_mut(number) {
+            Some(seen) if !*seen => *seen = true,
+            _ => return Ok(()),
+        }
+        // Only an object's own list of modules gives way to their numbers.
+        let is_module = file.class(value).is_some();
+        // A DenseConnectLayerCustom lists the same tensors once more, under copies of net1 and net2.
+        let is_twice = file.field(value, "net1").is_some();
+        for (key, inner) in sorted(pairs) {
+            let name = show(*key);
+            if is_twice && name == "modules" {
+                continue;
+            }
+            let path = if is_module && name == "modules" { path.to_owned() } else { join(path, &name) };
+            self.collect(*inner, &path)?;
+        }
+        Ok(())
+    }
+}
+
+/// A path with one more step.
+pub(super) fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+/// Pairs in a fixed order: the file's is Lua's hash order. Numbers first, then the rest by name.
+pub(super) fn sorted<'s, 'a>(pairs: &'s [(Value<'a>, Value<'a>)]) -> Vec<&'s (Value<'a>, Value<'a>)> {
+    let mut pairs: Vec<_> = pairs.iter().collect();
+    pairs.sort_by(|(a, _), (b, _)| match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a.total_cmp(b),
+        (Value::Number(_), _) => std::cmp::Ordering::Less,
+        (_, Value::Number(_)) => std::cmp::Ordering::Greater,
+        _ => show(*a).cmp(&show(*b)),
+    });
+    pairs
+}
+
+/// A plain value in words.
+pub(super) fn show(value: Value) -> String {
+    match value {
+        Value::Nil => "nil".into(),
+        Value::Number(number) => number.to_string(),
+        Value::Boolean(boolean) => boolean.to_string(),
+        Value::Text(text) => text.escape_ascii().to_string(),
+        Value::Item(number) => format!("#{number}"),
+    }
+}
