@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::io::Write;
 
-use densenet_converters::{Options, convert};
+use densenet_converters::{Options, Source, convert};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args().nth(1).ok_or("usage: convert CHECKPOINT > OUT.safetensors")?;
@@ -16,7 +16,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// The network in `checkpoint` under torchvision's names. The same bytes in give the same bytes out.
 fn to_safetensors(checkpoint: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
-    let conversion = convert(checkpoint, &Options::default())?;
+    let source = Source::new(checkpoint);
+    let conversion = convert(&source, &Options::default())?;
 
     // Every tensor is accounted for; without this check a partial network would be written.
     if !conversion.report.is_complete(false) {

@@ -2,12 +2,14 @@
 //! original preprocessing, evaluation.
 //!
 //! [`store::Store`] opens a model by name or path; [`store::Model::network`] builds it on a device.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod data;
 pub mod device;
 mod error;
 pub mod eval;
+pub mod hf;
+pub mod input;
 pub mod model;
 pub mod parity;
 pub mod store;

@@ -13,6 +13,7 @@ use densenet_registry::{Cache, Catalogue, Digest, FetchOptions, Progress, Publis
 use crate::data::labels::Labels;
 use crate::error::{Error, Result};
 use crate::model::DenseNet;
+use crate::{hf, input};
 
 /// The catalogue with the cache that its files are kept in.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ impl Store {
     /// Opens MODEL: a file if there is one of that path, else a name, which is fetched first if the cache lacks it.
     pub fn model(&self, model: &str, progress: &mut dyn Progress) -> Result<Model> {
         let path = Path::new(model);
-        if path.is_file() {
+        if path.is_file() || hf::is_folder(path) {
             return self.file(model, path);
         }
         if path.components().count() > 1 || path.is_dir() {
@@ -102,15 +103,23 @@ impl Store {
 
     fn add_converted(weight: &Weight, cache: &Cache, record: &Record) -> Result<Record> {
         let original = &record.original.path;
-        let bytes = read(original)?;
+        let expected = weight.config()?;
         let options = Options {
-            arch: Some(weight.config()?),
+            arch: Some(expected.clone()),
             protocol: Some(weight.protocol.clone()),
             labels: weight.labels.clone(),
+            ..Options::default()
         };
-        let conversion = convert(original, &bytes, &options)?;
-        complete(original, &conversion, false)?;
-        Ok(cache.add_converted(&weight.name, |out| conversion.write(out).map(drop))?)
+        input::open(original, |input| {
+            let conversion = convert(original, &input.source, &options)?;
+            complete(original, &conversion, false)?;
+            let found = conversion.config.num_classes;
+            if found != expected.num_classes {
+                let summary = format!("it has {found} classes where {} are expected", expected.num_classes);
+                return Err(Error::Incomplete { path: original.clone(), summary });
+            }
+            Ok(cache.add_converted(&weight.name, |out| conversion.write(&mut input.releasing(out)).map(drop))?)
+        })
     }
 
     /// What was published for the file of that sha256.
@@ -119,34 +128,41 @@ impl Store {
         self.catalogue.weights().iter().find(is_it).map(|weight| weight.published.clone()).unwrap_or_default()
     }
 
-    /// Reads a checkpoint of any format.
+    /// Reads a checkpoint of any format, or the one in a folder of the Hugging Face form.
     fn file(&self, name: &str, path: &Path) -> Result<Model> {
-        let bytes = read(path)?;
-        let conversion = convert(path, &bytes, &Options::default())?;
-        complete(path, &conversion, true)?;
-        let tensors = conversion
-            .tensors
-            .iter()
-            .filter(|named| !named.name.ends_with("num_batches_tracked"))
-            .map(|named| {
-                let values =
-                    named.tensor.to_f32().map_err(|source| Error::Checkpoint { path: path.to_owned(), source })?;
-                Ok((named.name.clone(), Tensor::from_vec(values, named.tensor.shape(), &Device::Cpu)?))
+        let folder = path.is_dir().then(|| hf::Folder::open(path)).transpose()?;
+        let path = folder.as_ref().map_or(path, |folder| &folder.weights);
+        input::open(path, |input| {
+            let conversion = convert(path, &input.source, &Options::default())?;
+            complete(path, &conversion, true)?;
+            let wrap = |source| Error::Checkpoint { path: path.to_owned(), source };
+            let weights = conversion.tensors.iter().filter(|named| !named.name.ends_with("num_batches_tracked"));
+            let tensors = weights
+                .map(|named| {
+                    let values = named.tensor.to_f32().map_err(wrap)?;
+                    Ok((named.name.clone(), Tensor::from_vec(values, named.tensor.shape(), &Device::Cpu)?))
+                })
+                .collect::<Result<_>>()?;
+            let sha256 = conversion.source_sha256.clone();
+            // A converted file names the one that it came from.
+            let origin = conversion.origin_sha256.as_deref().unwrap_or(&sha256);
+            let published = self.published(origin);
+            // The file's own word goes before the folder's.
+            let (protocol, stated) = match folder.as_ref().and_then(|folder| folder.protocol.clone()) {
+                Some(protocol) if !conversion.protocol_stated => (protocol, true),
+                _ => (conversion.protocol, conversion.protocol_stated),
+            };
+            let labels = conversion.metadata.labels.or_else(|| folder.as_ref()?.labels.clone());
+            Ok(Model {
+                name: name.to_owned(),
+                labels: Labels::new(labels, conversion.config.num_classes),
+                protocol,
+                protocol_stated: stated,
+                published,
+                source: Source { path: path.to_owned(), format: conversion.format.name(), sha256 },
+                config: conversion.config,
+                tensors,
             })
-            .collect::<Result<_>>()?;
-        let sha256 = conversion.source_sha256.clone();
-        // A converted file names the one that it came from.
-        let origin = conversion.origin_sha256.as_deref().unwrap_or(&sha256);
-        let published = self.published(origin);
-        Ok(Model {
-            name: name.to_owned(),
-            labels: Labels::new(conversion.metadata.labels.clone(), conversion.config.num_classes),
-            protocol: conversion.protocol.clone(),
-            protocol_stated: conversion.protocol_stated,
-            published,
-            source: Source { path: path.to_owned(), format: conversion.format.name(), sha256 },
-            config: conversion.config,
-            tensors,
         })
     }
 }
@@ -158,9 +174,13 @@ impl Model {
     }
 }
 
-/// Reads a checkpoint and maps it; `complete` says whether it is all there.
-pub fn convert<'a>(path: &Path, bytes: &'a [u8], options: &Options) -> Result<Conversion<'a>> {
-    densenet_converters::convert(bytes, options).map_err(|source| Error::Checkpoint { path: path.to_owned(), source })
+/// Maps a checkpoint to a network; `complete` says whether it is all there.
+pub fn convert<'a>(
+    path: &Path,
+    source: &'a densenet_converters::Source,
+    options: &Options,
+) -> Result<Conversion<'a>> {
+    densenet_converters::convert(source, options).map_err(|source| Error::Checkpoint { path: path.to_owned(), source })
 }
 
 /// Refuses a conversion with missing or misshapen tensors, and unless allowed with unused ones.
@@ -169,9 +189,4 @@ pub fn complete(path: &Path, conversion: &Conversion, allow_unused: bool) -> Res
         return Ok(());
     }
     Err(Error::Incomplete { path: path.to_owned(), summary: conversion.report.to_string() })
-}
-
-/// The whole file in memory.
-pub fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(Error::io("read", path))
 }

@@ -48,7 +48,7 @@ struct Coded<'a> {
 /// How a file keeps a storage.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Coding {
-    /// As it is, with a CRC-32.
+    /// As it is, with a CRC-32; 0 where the writer left it out, as torch can be told to.
     Checked(u32),
     /// Deflated, with the CRC-32 of the content.
     Deflated(u32),
@@ -129,7 +129,7 @@ impl Coded<'_> {
     fn decode(&self, len: usize) -> Result<Option<Vec<u8>>, String> {
         let check = |bytes: &[u8], crc: u32| {
             let found = crc32fast::hash(bytes);
-            let same = found == crc;
+            let same = crc == 0 || found == crc;
             same.then_some(()).ok_or_else(|| format!("its CRC-32 is {found:08x} and should be {crc:08x}: it is damaged"))
         };
         match self.coding {

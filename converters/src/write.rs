@@ -1,7 +1,7 @@
 //! safetensors, written so that the same tensors give the same bytes everywhere.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use sha2::{Digest, Sha256};
 
@@ -12,6 +12,20 @@ use crate::error::Error;
 /// The sha256 of some bytes, in lower-case hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
     hex(Sha256::digest(bytes).as_ref())
+}
+
+/// The sha256 of all that a reader gives, in lower-case hexadecimal.
+pub fn sha256_of(reader: &mut dyn Read) -> io::Result<String> {
+    let mut sha256 = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(hex(sha256.finalize().as_ref())),
+            Ok(read) => sha256.update(buffer.get(..read).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {

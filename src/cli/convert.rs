@@ -1,29 +1,32 @@
 //! `convert`: any checkpoint to safetensors.
 
-use std::io::{BufWriter, Write};
+use std::ffi::OsStr;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use densenet_arch::networks;
-use densenet_converters::{Conversion, Options, read as read_checkpoint, sha256, write_raw};
-use densenet_zoo::store::{complete, convert, read};
-use densenet_zoo::{Error, Result};
-use serde_json::json;
+use densenet_converters::{Choice, Conversion, DType, Options, Source, read as read_checkpoint, write_raw};
+use densenet_zoo::input::{self, Input};
+use densenet_zoo::store::{complete, convert};
+use densenet_zoo::{Error, Result, hf};
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
-use super::{Format, FormatArg, ProtocolArg, output};
+use super::{Format, ProtocolArg, output};
 
 #[derive(Args)]
 pub(super) struct Convert {
     /// Torch7, PyTorch or safetensors; told apart by looking into the file.
     input: PathBuf,
-    /// The safetensors file; a folder if it is one or ends in `/`.
-    #[arg(short, long, value_name = "FILE|DIR/")]
+    /// The safetensors file; a folder if it is one or ends in `/`; `-` is stdout.
+    #[arg(short, long, value_name = "FILE|DIR/|-")]
     output: PathBuf,
     /// Overwrite the output.
     #[arg(long)]
     force: bool,
     /// Any tensors under their own names, no DenseNet asked for.
-    #[arg(long, conflicts_with_all = ["arch", "allow_unused", "protocol"])]
+    #[arg(long, conflicts_with_all = ["arch", "allow_unused", "protocol", "dtype", "prefix", "prefer", "hf_folder"])]
     raw: bool,
     /// The network that the tensors must fit, by name.
     #[arg(long)]
@@ -31,64 +34,123 @@ pub(super) struct Convert {
     /// Leave out tensors that belong to nothing in the network.
     #[arg(long)]
     allow_unused: bool,
+    /// Where a file holds several networks: the one under this path, as `teacher` or `state_dict.module`.
+    #[arg(long, value_name = "PATH", conflicts_with = "prefer")]
+    prefix: Option<String>,
+    /// Where a file holds averaged weights beside the plain ones: which.
+    #[arg(long, value_enum)]
+    prefer: Option<Prefer>,
+    /// Type of the weights, rounded to the nearest; running statistics become f32. Otherwise the file's own.
+    #[arg(long, value_enum)]
+    dtype: Option<Float>,
+    /// Make the output a folder of model.safetensors and config.json, as timm and the Hugging Face Hub have it.
+    #[arg(long)]
+    hf_folder: bool,
     #[command(flatten)]
     protocol: ProtocolArg,
-    #[command(flatten)]
-    print: FormatArg,
+    /// What became of every tensor, on stdout (stderr with `-o -`); otherwise a summary.
+    #[arg(long, alias = "format", value_enum, value_name = "FORMAT")]
+    report: Option<Format>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Prefer {
+    /// The weights of the training.
+    Plain,
+    /// Their average.
+    Ema,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Float {
+    F32,
+    F16,
+    Bf16,
+}
+
+/// Where the output goes.
+enum Target {
+    Stdout,
+    File(PathBuf),
+    Folder(PathBuf),
 }
 
 impl Convert {
     pub(super) fn run(self) -> Result<()> {
         let target = self.target();
-        if target.exists() && !self.force {
-            return Err(Error::Exists { path: target });
-        }
-        let bytes = read(&self.input)?;
-        if self.raw {
-            let wrap = |source| Error::Checkpoint { path: self.input.clone(), source };
-            let checkpoint = read_checkpoint(&bytes).map_err(wrap)?;
-            let sha256 = write_file(&target, |out| write_raw(&checkpoint, &sha256(&bytes), out))?;
-            let tensors = checkpoint.tensors().len();
-            return match self.print.format {
-                Format::Human => output::print(&format!("{}: {tensors} tensors, sha256 {sha256}", target.display())),
-                Format::Json => output::print_json(&json!({"output": target, "sha256": sha256, "tensors": tensors})),
+        if !self.force {
+            let taken = match &target {
+                Target::Stdout => None,
+                Target::File(path) => Some(path.clone()),
+                Target::Folder(path) => [hf::WEIGHTS, hf::CONFIG].map(|name| path.join(name)).into_iter().find(|path| path.exists()),
             };
+            if let Some(path) = taken.filter(|path| path.exists()) {
+                return Err(Error::Exists { path });
+            }
         }
+        let options = self.options()?;
+        input::open(&self.input, |input| if self.raw { self.raw(input, &target) } else { self.network(input, &target, &options) })
+    }
+
+    fn options(&self) -> Result<Options> {
         let arch = self.arch.as_deref().map(|name| {
             let found = networks::find(name).map(|network| network.config.clone());
             found.ok_or_else(|| Error::Usage(format!("--arch {name}: no such network; `list` names them")))
         });
-        let mut options = Options { arch: arch.transpose()?, protocol: self.protocol.stated()?, labels: None };
-        if let Some(config) = options.arch.take() {
-            // The table has 1000 and 10 classes; a fine-tuned head of another width is still the same network.
-            let own = convert(&self.input, &bytes, &Options::default()).map(|found| found.config.num_classes);
-            options.arch = Some(config.clone().with_classes(own.unwrap_or(config.num_classes)));
-        }
-        let conversion = convert(&self.input, &bytes, &options)?;
-        complete(&self.input, &conversion, self.allow_unused)?;
-        let sha256 = write_file(&target, |out| conversion.write(out))?;
-        self.report(&conversion, &target, &sha256)
+        Ok(Options {
+            arch: arch.transpose()?,
+            protocol: self.protocol.stated()?,
+            labels: None,
+            choice: Choice { prefix: self.prefix.clone(), ema: matches!(self.prefer, Some(Prefer::Ema)) },
+            dtype: self.dtype.map(|dtype| match dtype {
+                Float::F32 => DType::F32,
+                Float::F16 => DType::F16,
+                Float::Bf16 => DType::BF16,
+            }),
+        })
     }
 
-    fn report(&self, conversion: &Conversion, target: &Path, sha256: &str) -> Result<()> {
+    fn raw(&self, input: &Input, target: &Target) -> Result<()> {
+        let wrap = |source| Error::Checkpoint { path: self.input.clone(), source };
+        let checkpoint = read_checkpoint(&input.source).map_err(wrap)?;
+        let sha256 = self.write(target, input, |out| write_raw(&checkpoint, input.source.sha256(), out))?;
+        let names: Vec<_> = checkpoint.tensors().iter().map(|named| &named.name).collect();
+        let mut json = self.json(&input.source, checkpoint.format().name(), target, &sha256);
+        json["tensors"] = json!(names);
+        let summary = format!("{}: {} tensors, sha256 {sha256}", target.show(), names.len());
+        let lines: Vec<_> = names.iter().map(|name| format!("  {name} -> {name}")).collect();
+        self.say(target, &json, &lines, &summary)
+    }
+
+    fn network(&self, input: &Input, target: &Target, options: &Options) -> Result<()> {
+        let conversion = convert(&self.input, &input.source, options)?;
+        complete(&self.input, &conversion, self.allow_unused)?;
+        let sha256 = self.write(target, input, |out| conversion.write(out))?;
+        if let Target::Folder(folder) = target {
+            let description = hf::config_json(&conversion.config, &conversion.protocol, conversion.metadata.labels.as_deref());
+            let path = folder.join(hf::CONFIG);
+            let file = beside(&path)?;
+            serde_json::to_writer_pretty(&file, &description).map_err(|error| io_error("write", &path)(error.into()))?;
+            persist(file, &path)?;
+        }
         let config = &conversion.config;
         let protocol = &conversion.protocol.name;
-        if self.print.format == Format::Json {
-            return output::print_json(&json!({
-                "input": self.input,
-                "format": conversion.format.name(),
-                "source_sha256": conversion.source_sha256,
-                "output": target,
-                "sha256": sha256,
-                "architecture": config.name(),
-                "config": config,
-                "protocol": protocol,
-                "report": conversion.report,
-            }));
-        }
+        let mut json = self.json(&input.source, conversion.format.name(), target, &sha256);
+        json["architecture"] = json!(config.name());
+        json["config"] = json!(config);
+        json["protocol"] = json!(protocol);
+        json["report"] = json!(conversion.report);
+        let report = &conversion.report;
+        let made = report.made.iter().map(|made| format!("  made {}: {}", made.target, made.why));
+        let lines: Vec<_> = report.entries.iter().map(|entry| format!("  {entry}")).chain(made).collect();
+        self.say(target, &json, &lines, &self.summary(&conversion, target, &sha256))
+    }
+
+    fn summary(&self, conversion: &Conversion, target: &Target, sha256: &str) -> String {
+        let config = &conversion.config;
         let stated = if conversion.protocol_stated { "" } else { " (its network's default; --protocol to change)" };
-        output::print(&format!(
-            "{} ({}, sha256 {})\n  {}, {} parameters, {} classes, eps {:e}, head {}\n  {}\n  protocol {protocol}{stated}\n{} (sha256 {sha256})",
+        format!(
+            "{} ({}, sha256 {})\n  {}, {} parameters, {} classes, eps {:e}, head {}\n  {}\n  protocol {}{stated}\n{} (sha256 {sha256})",
             self.input.display(),
             conversion.format.name(),
             conversion.source_sha256,
@@ -98,36 +160,107 @@ impl Convert {
             config.eps,
             config.head.name(),
             conversion.report,
-            target.display(),
-        ))
+            conversion.protocol.name,
+            target.show(),
+        )
     }
 
-    fn target(&self) -> PathBuf {
-        let text = self.output.as_os_str().to_string_lossy();
-        if !self.output.is_dir() && !text.ends_with('/') {
-            return self.output.clone();
+    fn json(&self, source: &Source, format: &str, target: &Target, sha256: &str) -> Value {
+        json!({
+            "input": self.input,
+            "format": format,
+            "source_sha256": source.sha256(),
+            "output": target.show(),
+            "sha256": sha256,
+        })
+    }
+
+    /// Says on stdout, or on stderr where stdout is the output, what was done.
+    fn say(&self, target: &Target, json: &Value, lines: &[String], summary: &str) -> Result<()> {
+        let text = match self.report {
+            Some(Format::Json) => format!("{json:#}"),
+            Some(Format::Human) => format!("{}\n{summary}", lines.join("\n")),
+            None => summary.to_owned(),
+        };
+        match target {
+            Target::Stdout => {
+                eprintln!("{text}");
+                Ok(())
+            }
+            _ => output::print(&text),
         }
-        let name = self.input.file_stem().unwrap_or_default();
-        self.output.join(name).with_extension("safetensors")
+    }
+
+    fn target(&self) -> Target {
+        let text = self.output.as_os_str();
+        if self.hf_folder {
+            return Target::Folder(self.output.clone());
+        }
+        if text == OsStr::new("-") {
+            return Target::Stdout;
+        }
+        if !self.output.is_dir() && !text.to_string_lossy().ends_with('/') {
+            return Target::File(self.output.clone());
+        }
+        let mut name = self.input.file_stem().unwrap_or_default().to_owned();
+        name.push(".safetensors");
+        Target::File(self.output.join(name))
+    }
+
+    /// Writes beside the target, then renames: the target appears whole or not at all. Returns the sha256.
+    fn write(
+        &self,
+        target: &Target,
+        input: &Input,
+        write: impl FnOnce(&mut dyn Write) -> Result<String, densenet_converters::Error>,
+    ) -> Result<String> {
+        let path = match target {
+            Target::Stdout => None,
+            Target::File(path) => Some(path.clone()),
+            Target::Folder(folder) => Some(folder.join(hf::WEIGHTS)),
+        };
+        let file = match &path {
+            Some(path) => beside(path)?,
+            // Damage shows late: what is not whole must not reach the pipe either.
+            None => NamedTempFile::new().map_err(io_error("write into", &std::env::temp_dir()))?,
+        };
+        let mut out = input.releasing(file);
+        let sha256 = write(&mut out).map_err(|source| Error::Checkpoint { path: self.input.clone(), source })?;
+        let file = out.into_inner();
+        match path {
+            Some(path) => persist(file, &path)?,
+            None => {
+                let mut file = file.reopen().map_err(io_error("read", file.path()))?;
+                io::copy(&mut file, &mut io::stdout().lock()).map_err(io_error("write", Path::new("stdout")))?;
+            }
+        }
+        Ok(sha256)
     }
 }
 
-/// Writes beside the target, then renames: the target appears whole or not at all. Returns its sha256.
-fn write_file(
-    target: &Path,
-    write: impl FnOnce(&mut dyn Write) -> Result<String, densenet_converters::Error>,
-) -> Result<String> {
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let io = |action, path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::Io { action, path, source }
-    };
-    std::fs::create_dir_all(folder).map_err(io("create", folder))?;
-    let file = tempfile::NamedTempFile::new_in(folder).map_err(io("write into", folder))?;
-    let mut out = BufWriter::new(file);
-    let sha256 = write(&mut out).map_err(|source| Error::Checkpoint { path: target.to_owned(), source })?;
-    let file = out.into_inner().map_err(|error| io("write", target)(error.into_error()))?;
-    file.as_file().sync_all().map_err(io("write", target))?;
-    file.persist(target).map_err(|error| io("write", target)(error.error))?;
-    Ok(sha256)
+impl Target {
+    fn show(&self) -> String {
+        match self {
+            Self::Stdout => "stdout".into(),
+            Self::File(path) | Self::Folder(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// A file in the folder of `path`, which is made if need be.
+fn beside(path: &Path) -> Result<NamedTempFile> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(io_error("create", folder))?;
+    NamedTempFile::new_in(folder).map_err(io_error("write into", folder))
+}
+
+fn persist(file: NamedTempFile, path: &Path) -> Result<()> {
+    file.as_file().sync_all().map_err(io_error("write", path))?;
+    file.persist(path).map_err(|error| io_error("write", path)(error.error))?;
+    Ok(())
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { action, path, source }
 }

@@ -474,6 +474,16 @@ impl<'a> Machine<'a> {
                 let (dtype, storage) = pytorch::storage_in(bytes)?;
                 self.make(Node::Memory { dtype, storage })
             }
+            // Protocols before 3 have no bytes: they come as text, decoded.
+            (Global::LoadFromBytes, &[blob @ Value::Node(_)]) => {
+                let Some(Node::Blob(bytes)) = self.node(blob) else { return trouble("a storage that is no bytes") };
+                let bytes = bytes.clone();
+                self.budget.spend(bytes.len())?;
+                let (dtype, storage) = pytorch::storage_in(&bytes)?;
+                let order = storage.order;
+                let storage = Storage::owned(storage.into_bytes()?.into_owned()).with_order(order);
+                self.make(Node::Memory { dtype, storage })
+            }
             (Global::NumpyReconstruct, _) => self.make(Node::NumpyArray),
             (Global::NumpyDType, &[Value::Text(name) | Value::Bytes(name), ..]) => {
                 self.make(Node::NumpyDType { name, order: b'=' })

@@ -69,6 +69,13 @@ fn stream(mut cursor: Cursor<'_>) -> Result<File<'_>, Error> {
     for key in keys {
         let Value::Text(key) = key else { return Err(cursor.error_at(at, "a storage's key is no text")) };
         let Some(&(dtype, elements)) = declared.get(key) else {
+            let kind = object.nodes().iter().find_map(|node| match node {
+                Node::Unsupported(kind) => Some(kind),
+                _ => None,
+            });
+            if let Some(kind) = kind {
+                return Err(cursor.error_at(at, format!("it holds {kind}, which is not supported")));
+            }
             let key = key.get(..64).unwrap_or(key).escape_ascii();
             return Err(cursor.error_at(at, format!("storage \"{key}\" belongs to no tensor")));
         };

@@ -1,0 +1,189 @@
+//! The folder that timm loads by `timm.create_model("local-dir:FOLDER", pretrained=True)`, and that the Hugging Face Hub
+//! holds: `model.safetensors` and a `config.json` with the preprocessing (timm 1.0, models/_hub.py).
+
+use std::path::{Path, PathBuf};
+
+use densenet_arch::{Channels, Config, Fit, Interpolation, Protocol, Range, Resize, Stem, networks};
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+
+/// The name of the weights in such a folder.
+pub const WEIGHTS: &str = "model.safetensors";
+/// The name of the description.
+pub const CONFIG: &str = "config.json";
+
+/// A folder that was opened.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    /// The weights.
+    pub weights: PathBuf,
+    /// The preprocessing, if the description has it.
+    pub protocol: Option<Protocol>,
+    /// The names of the classes, if the description has them.
+    pub labels: Option<Vec<String>>,
+}
+
+/// Whether a folder holds such weights.
+pub fn is_folder(path: &Path) -> bool {
+    path.join(WEIGHTS).is_file()
+}
+
+impl Folder {
+    /// Reads the description; the weights are a checkpoint like any other.
+    pub fn open(path: &Path) -> Result<Self> {
+        let weights = path.join(WEIGHTS);
+        let description = path.join(CONFIG);
+        let text = match std::fs::read_to_string(&description) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self { weights, protocol: None, labels: None });
+            }
+            Err(error) => return Err(Error::io("read", &description)(error)),
+        };
+        let json: Value = serde_json::from_str(&text)
+            .map_err(|error| Error::data(&description, format!("it is no JSON: {error}")))?;
+        let names = json.get("label_names").and_then(Value::as_array);
+        let labels =
+            names.map(|names| names.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>());
+        Ok(Self { weights, protocol: protocol(&json), labels: labels.flatten() })
+    }
+}
+
+/// timm's preprocessing as a protocol, where it is complete.
+fn protocol(json: &Value) -> Option<Protocol> {
+    let cfg = json.get("pretrained_cfg").unwrap_or(json);
+    let triple = |name: &str| {
+        let values = cfg.get(name)?.as_array()?.iter().map(|value| value.as_f64().map(|value| value as f32));
+        <[f32; 3]>::try_from(values.collect::<Option<Vec<_>>>()?).ok()
+    };
+    let crop = usize::try_from(cfg.get("input_size")?.as_array()?.get(1)?.as_u64()?).ok()?;
+    let interpolation = match cfg.get("interpolation")?.as_str()? {
+        "bilinear" => Interpolation::PilBilinear,
+        "bicubic" => Interpolation::PilBicubic,
+        _ => return None,
+    };
+    let size = (crop as f64 / cfg.get("crop_pct")?.as_f64()?).floor() as usize;
+    let named = [Interpolation::PilBilinear, Interpolation::PilBicubic].map(|own| own == interpolation);
+    let name = if named == [true, false] { "pil-bilinear" } else { "pil-bicubic" };
+    Some(Protocol {
+        name: if (size, crop) == (256, 224) { name.to_owned() } else { format!("{name}-{size}-{crop}") },
+        resize: Some(Resize { size, fit: Fit::ShortSide, interpolation }),
+        crop,
+        channels: Channels::Rgb,
+        range: Range::Unit,
+        mean: triple("mean")?,
+        std: triple("std")?,
+    })
+}
+
+/// The description of a network for timm. Networks that timm cannot build, as those for CIFAR, get their own name.
+pub fn config_json(config: &Config, protocol: &Protocol, labels: Option<&[String]>) -> Value {
+    let stock = ["densenet-121", "densenet-161", "densenet-169", "densenet-201"].into_iter().find(|name| {
+        networks::find(name).is_some_and(|network| network.config.same_network(config))
+    });
+    // timm makes any blocks and growth rate behind its stem of twice the growth rate.
+    let timm_builds = config.stem == Stem::Imagenet
+        && config.num_init_features == 2 * config.growth_rate
+        && config.compression == 0.5
+        && config.bn_size.is_some();
+    let (architecture, model_args) = match stock {
+        Some(name) => (name.replace('-', ""), None),
+        None if timm_builds => {
+            let args = json!({
+                "block_config": config.block_config,
+                "growth_rate": config.growth_rate,
+                "bn_size": config.bn_size,
+            });
+            ("densenet121".to_owned(), Some(args))
+        }
+        None => (config.name(), None),
+    };
+    let scale = match protocol.range {
+        Range::Unit => 1.0,
+        Range::Byte => 255.0,
+    };
+    let unit = |values: [f32; 3]| values.map(|value| rounded(f64::from(value) / scale));
+    let (interpolation, crop_pct) = match protocol.resize {
+        Some(Resize { size, interpolation, .. }) => {
+            let name = match interpolation {
+                Interpolation::PilBicubic | Interpolation::Torch7Bicubic => "bicubic",
+                Interpolation::PilBilinear | Interpolation::OpencvBilinear => "bilinear",
+            };
+            (name, rounded(protocol.crop as f64 / size as f64))
+        }
+        None => ("bilinear", 1.0),
+    };
+    let mut json = json!({
+        "architecture": architecture,
+        "num_classes": config.num_classes,
+        "num_features": config.num_features(),
+        "pretrained_cfg": {
+            "tag": "densenet_zoo",
+            "custom_load": false,
+            "input_size": [config.in_channels, protocol.crop, protocol.crop],
+            "fixed_input_size": false,
+            "interpolation": interpolation,
+            "crop_pct": crop_pct,
+            "crop_mode": "center",
+            "mean": unit(protocol.mean),
+            "std": unit(protocol.std),
+            "num_classes": config.num_classes,
+            "pool_size": [protocol.crop / 32, protocol.crop / 32],
+            "first_conv": "features.conv0",
+            "classifier": "classifier",
+        },
+    });
+    if let Some(object) = json.as_object_mut() {
+        if let Some(args) = model_args {
+            object.insert("model_args".into(), args);
+        }
+        if let Some(labels) = labels {
+            object.insert("label_names".into(), labels.into());
+        }
+    }
+    json
+}
+
+/// Seven digits: what an f32 holds, without the tail that its binary form shows.
+fn rounded(value: f64) -> f64 {
+    (value * 1e7).round() / 1e7
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stock_networks_have_timm_s_names_and_others_its_arguments() {
+        let protocol = Protocol::named("pil-bicubic").unwrap();
+        let json = config_json(&networks::find("densenet-121").unwrap().config, &protocol, None);
+        assert_eq!(json["architecture"], "densenet121");
+        assert_eq!(json["num_features"], 1024);
+        assert_eq!(json["pretrained_cfg"]["mean"], json!([0.485, 0.456, 0.406]));
+        assert_eq!(json["pretrained_cfg"]["crop_pct"], 0.875);
+        assert_eq!(json["pretrained_cfg"]["interpolation"], "bicubic");
+        assert!(json.get("model_args").is_none());
+        let json = config_json(&networks::find("densenet-264").unwrap().config, &protocol, None);
+        assert_eq!(json["architecture"], "densenet121");
+        assert_eq!(json["model_args"]["block_config"], json!([6, 12, 64, 48]));
+        let json = config_json(&Config::cifar_bc(100, 12).unwrap(), &Protocol::named("cifar10").unwrap(), None);
+        assert_eq!(json["architecture"], "densenet-bc-100-12");
+        assert_eq!(json["pretrained_cfg"]["mean"][0], 0.491_372_5);
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let protocol = Protocol::named("pil-bilinear").unwrap();
+        let labels = ["normal".to_owned(), "pneumonia".to_owned()];
+        let config = networks::find("densenet-169").unwrap().config.clone().with_classes(2);
+        let text = config_json(&config, &protocol, Some(&labels)).to_string();
+        std::fs::write(folder.path().join(CONFIG), text).unwrap();
+        let read = Folder::open(folder.path()).unwrap();
+        assert_eq!(read.protocol, Some(protocol));
+        assert_eq!(read.labels, Some(labels.to_vec()));
+        std::fs::write(folder.path().join(CONFIG), "{").unwrap();
+        assert!(Folder::open(folder.path()).unwrap_err().to_string().contains("it is no JSON"));
+    }
+}
