@@ -79,9 +79,9 @@ fn protocol(json: &Value) -> Option<Protocol> {
 
 /// The description of a network for timm. Networks that timm cannot build, as those for CIFAR, get their own name.
 pub fn config_json(config: &Config, protocol: &Protocol, labels: Option<&[String]>) -> Value {
-    let stock = ["densenet-121", "densenet-161", "densenet-169", "densenet-201"].into_iter().find(|name| {
-        networks::find(name).is_some_and(|network| network.config.same_network(config))
-    });
+    let stock = ["densenet-121", "densenet-161", "densenet-169", "densenet-201"]
+        .into_iter()
+        .find(|name| networks::find(name).is_some_and(|network| network.config.same_network(config)));
     // timm makes any blocks and growth rate behind its stem of twice the growth rate.
     let timm_builds = config.stem == Stem::Imagenet
         && config.num_init_features == 2 * config.growth_rate
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(json["model_args"]["block_config"], json!([6, 12, 64, 48]));
         let json = config_json(&Config::cifar_bc(100, 12).unwrap(), &Protocol::named("cifar10").unwrap(), None);
         assert_eq!(json["architecture"], "densenet-bc-100-12");
-        assert_eq!(json["pretrained_cfg"]["mean"][0], 0.491_372_5);
+        assert_eq!(json["pretrained_cfg"]["mean"][0], 0.491_372_6);
     }
 
     #[test]

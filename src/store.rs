@@ -175,11 +175,7 @@ impl Model {
 }
 
 /// Maps a checkpoint to a network; `complete` says whether it is all there.
-pub fn convert<'a>(
-    path: &Path,
-    source: &'a densenet_converters::Source,
-    options: &Options,
-) -> Result<Conversion<'a>> {
+pub fn convert<'a>(path: &Path, source: &'a densenet_converters::Source, options: &Options) -> Result<Conversion<'a>> {
     densenet_converters::convert(source, options).map_err(|source| Error::Checkpoint { path: path.to_owned(), source })
 }
 

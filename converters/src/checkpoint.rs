@@ -69,6 +69,7 @@ pub struct Checkpoint<'a> {
     pub(crate) content: Content<'a>,
     tensors: Vec<NamedTensor<'a>>,
     eps: Vec<(String, f64)>,
+    len: usize,
 }
 
 #[derive(Debug)]
@@ -141,14 +142,12 @@ pub fn read<'a>(source: &'a Source) -> Result<Checkpoint<'a>, Error> {
         content,
         tensors: tensors.into_iter().map(|(name, tensor)| NamedTensor { name, tensor }).collect(),
         eps,
+        len: bytes.len(),
     };
-    let format = checkpoint.format().name();
-    if checkpoint.tensors.is_empty() {
-        return Err(Error::Empty { format, len: bytes.len() });
-    }
     // Views may repeat a storage, each within reason; all of them together have to stay so too.
     let total = checkpoint.tensors.iter().try_fold(0, |all: usize, named| all.checked_add(named.tensor.byte_len()));
     if total.is_none_or(|total| total > bytes.len().saturating_mul(16).saturating_add(64 << 20)) {
+        let format = checkpoint.format().name();
         let reason = "its tensors repeat their storages into far more bytes than the file has; refused".to_owned();
         return Err(Error::Malformed { format, offset: 0, reason });
     }
@@ -163,6 +162,14 @@ impl<'a> Checkpoint<'a> {
             Content::Pytorch(format, _) => *format,
             Content::Safetensors(_) => Format::Safetensors,
         }
+    }
+
+    /// Refuses a file without tensors, from which there is nothing to convert.
+    pub(crate) fn has_tensors(&self) -> Result<(), Error> {
+        if self.tensors.is_empty() {
+            return Err(Error::Empty { format: self.format().name(), len: self.len });
+        }
+        Ok(())
     }
 
     /// Every tensor, once, in a fixed order.

@@ -37,7 +37,9 @@ impl Choice {
         };
         if wanted.len() > 1 {
             let listed = listed(&wanted);
-            return Err(Error::Layout(format!("several networks are in the file: {listed}; --prefix NAME chooses one")));
+            return Err(Error::Layout(format!(
+                "several networks are in the file: {listed}; --prefix NAME chooses one"
+            )));
         }
         Ok(wanted.pop())
     }
@@ -122,10 +124,7 @@ impl StateDict {
         }
         let chosen = choice.of(candidates.iter().map(|(path, _)| path.clone()).collect())?;
         let found = candidates.into_iter().find(|(path, _)| Some(path) == chosen.as_ref());
-        Ok(found.map(|(path, layout)| Self {
-            prefix: if path.is_empty() { path } else { format!("{path}.") },
-            layout,
-        }))
+        Ok(found.map(|(path, layout)| Self { prefix: if path.is_empty() { path } else { format!("{path}.") }, layout }))
     }
 
     /// torchvision's name for a name of the file; `None` if it belongs to no part of a DenseNet.
@@ -200,16 +199,44 @@ mod tests {
     #[test]
     fn names_of_every_code_base_become_torchvision_s() {
         let cases = [
-            ("features.conv0.weight", "features.denseblock1.denselayer12.norm.1.weight", "features.denseblock1.denselayer12.norm1.weight"),
-            ("features.conv0.weight", "features.denseblock1.denselayer2.conv.2.weight", "features.denseblock1.denselayer2.conv2.weight"),
+            (
+                "features.conv0.weight",
+                "features.denseblock1.denselayer12.norm.1.weight",
+                "features.denseblock1.denselayer12.norm1.weight",
+            ),
+            (
+                "features.conv0.weight",
+                "features.denseblock1.denselayer2.conv.2.weight",
+                "features.denseblock1.denselayer2.conv2.weight",
+            ),
             ("features.conv0.weight", "features.norm_final.running_var", "features.norm5.running_var"),
             ("features.conv0.weight", "features.transition1.norm.weight", "features.transition1.norm.weight"),
-            ("features.conv0.weight", "features.denseblock1.denselayer1.norm1.bias", "features.denseblock1.denselayer1.norm1.bias"),
-            ("features.init_block.conv.weight", "features.stage2.trans2.conv.bn.bias", "features.transition1.norm.bias"),
-            ("features.init_block.conv.weight", "features.stage4.unit16.conv2.conv.weight", "features.denseblock4.denselayer16.conv2.weight"),
-            ("features.init_block.weight", "features.stage1.unit2.conv.conv.weight", "features.denseblock1.denselayer2.conv1.weight"),
+            (
+                "features.conv0.weight",
+                "features.denseblock1.denselayer1.norm1.bias",
+                "features.denseblock1.denselayer1.norm1.bias",
+            ),
+            (
+                "features.init_block.conv.weight",
+                "features.stage2.trans2.conv.bn.bias",
+                "features.transition1.norm.bias",
+            ),
+            (
+                "features.init_block.conv.weight",
+                "features.stage4.unit16.conv2.conv.weight",
+                "features.denseblock4.denselayer16.conv2.weight",
+            ),
+            (
+                "features.init_block.weight",
+                "features.stage1.unit2.conv.conv.weight",
+                "features.denseblock1.denselayer2.conv1.weight",
+            ),
             ("features.init_block.weight", "features.init_block.weight", "features.conv0.weight"),
-            ("backbone.stem.0.weight", "backbone.stages.0.block.5.norm2.weight", "features.denseblock1.denselayer6.norm2.weight"),
+            (
+                "backbone.stem.0.weight",
+                "backbone.stages.0.block.5.norm2.weight",
+                "features.denseblock1.denselayer6.norm2.weight",
+            ),
             ("backbone.stem.0.weight", "backbone.transitions.3.0.running_mean", "features.norm5.running_mean"),
             ("backbone.stem.0.weight", "backbone.transitions.1.conv.weight", "features.transition2.conv.weight"),
             ("backbone.stem.0.weight", "head.fc.bias", "classifier.bias"),

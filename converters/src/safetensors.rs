@@ -73,8 +73,9 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Metadata, Vec<(String, Tensor<'_>)>)
     let mut cursor = Cursor::new(bytes, FORMAT);
     let length = usize::try_from(cursor.u64()?).unwrap_or(usize::MAX);
     let header = cursor.take(length)?;
-    let header: Header = serde_json::from_slice(header)
-        .map_err(|error| cursor.error_at(8 + error.column().saturating_sub(1), format!("its header is wrong: {error}")))?;
+    let header: Header = serde_json::from_slice(header).map_err(|error| {
+        cursor.error_at(8 + error.column().saturating_sub(1), format!("its header is wrong: {error}"))
+    })?;
     let start = cursor.at();
     let data = cursor.take(cursor.remaining())?;
     let mut tensors = Vec::new();

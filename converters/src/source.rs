@@ -16,12 +16,7 @@ pub struct Source<'b> {
 impl<'b> Source<'b> {
     /// A file's bytes, to be hashed when that is asked for.
     pub fn new(bytes: &'b [u8]) -> Self {
-        Self {
-            bytes,
-            sha256: OnceLock::new(),
-            unpacked_file: OnceLock::new(),
-            unpacked_pickle: OnceLock::new(),
-        }
+        Self { bytes, sha256: OnceLock::new(), unpacked_file: OnceLock::new(), unpacked_pickle: OnceLock::new() }
     }
 
     /// A file's bytes whose sha256 (lower-case hexadecimal) is known already.

@@ -92,6 +92,7 @@ pub(crate) fn write(
 
 /// Writes every tensor of a checkpoint under its own name, whatever it is, and returns the output's sha256.
 pub fn write_raw(checkpoint: &Checkpoint, source_sha256: &str, out: &mut dyn Write) -> Result<String, Error> {
+    checkpoint.has_tensors()?;
     let metadata = source_metadata(checkpoint.format(), source_sha256).to_map();
     write(&metadata, checkpoint.tensors(), out)
 }

@@ -55,7 +55,10 @@ pub(crate) fn read(bytes: &[u8]) -> Result<BTreeMap<&str, Entry<'_>>, Error> {
             let rest = inflated.checked_sub(entry.size);
             inflated = rest.ok_or_else(|| {
                 let size = entry.size;
-                cursor.error_at(at, format!("entry {name:?} would inflate to {size} bytes; refused, weights hardly shrink"))
+                cursor.error_at(
+                    at,
+                    format!("entry {name:?} would inflate to {size} bytes; refused, weights hardly shrink"),
+                )
             })?;
         }
         if entries.insert(name, entry).is_some() {

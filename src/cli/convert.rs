@@ -16,6 +16,7 @@ use tempfile::NamedTempFile;
 use super::{Format, ProtocolArg, output};
 
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct Convert {
     /// Torch7, PyTorch or safetensors; told apart by looking into the file.
     input: PathBuf,
@@ -82,14 +83,18 @@ impl Convert {
             let taken = match &target {
                 Target::Stdout => None,
                 Target::File(path) => Some(path.clone()),
-                Target::Folder(path) => [hf::WEIGHTS, hf::CONFIG].map(|name| path.join(name)).into_iter().find(|path| path.exists()),
+                Target::Folder(path) => {
+                    [hf::WEIGHTS, hf::CONFIG].map(|name| path.join(name)).into_iter().find(|path| path.exists())
+                }
             };
             if let Some(path) = taken.filter(|path| path.exists()) {
                 return Err(Error::Exists { path });
             }
         }
         let options = self.options()?;
-        input::open(&self.input, |input| if self.raw { self.raw(input, &target) } else { self.network(input, &target, &options) })
+        input::open(&self.input, |input| {
+            if self.raw { self.raw(input, &target) } else { self.network(input, &target, &options) }
+        })
     }
 
     fn options(&self) -> Result<Options> {
@@ -127,10 +132,18 @@ impl Convert {
         complete(&self.input, &conversion, self.allow_unused)?;
         let sha256 = self.write(target, input, |out| conversion.write(out))?;
         if let Target::Folder(folder) = target {
-            let description = hf::config_json(&conversion.config, &conversion.protocol, conversion.metadata.labels.as_deref());
+            let description =
+                hf::config_json(&conversion.config, &conversion.protocol, conversion.metadata.labels.as_deref());
+            if conversion.config.eps != densenet_arch::Config::EPS {
+                eprintln!(
+                    "config.json cannot say eps {:e}: timm builds its batch norms with 1e-5, and its outputs will differ",
+                    conversion.config.eps
+                );
+            }
             let path = folder.join(hf::CONFIG);
             let file = beside(&path)?;
-            serde_json::to_writer_pretty(&file, &description).map_err(|error| io_error("write", &path)(error.into()))?;
+            serde_json::to_writer_pretty(&file, &description)
+                .map_err(|error| io_error("write", &path)(error.into()))?;
             persist(file, &path)?;
         }
         let config = &conversion.config;
@@ -227,12 +240,11 @@ impl Convert {
         let mut out = input.releasing(file);
         let sha256 = write(&mut out).map_err(|source| Error::Checkpoint { path: self.input.clone(), source })?;
         let file = out.into_inner();
-        match path {
-            Some(path) => persist(file, &path)?,
-            None => {
-                let mut file = file.reopen().map_err(io_error("read", file.path()))?;
-                io::copy(&mut file, &mut io::stdout().lock()).map_err(io_error("write", Path::new("stdout")))?;
-            }
+        if let Some(path) = path {
+            persist(file, &path)?;
+        } else {
+            let mut file = file.reopen().map_err(io_error("read", file.path()))?;
+            io::copy(&mut file, &mut io::stdout().lock()).map_err(io_error("write", Path::new("stdout")))?;
         }
         Ok(sha256)
     }

@@ -1,7 +1,12 @@
 //! `convert`, `parity` and `inspect`.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
+use densenet_arch::networks;
+
+use crate::conversions::round_trip::{legacy, random};
+use crate::conversions::{bytes, tensors};
 use crate::run::{fixture, path, run};
 
 /// Input, and the reference that its output is compared with.
@@ -103,17 +108,179 @@ fn what_is_no_densenet_exits_1_and_raw_takes_it_all_the_same() {
 }
 
 #[test]
+fn stdout_gets_the_same_bytes_and_the_report_goes_to_stderr() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out.safetensors");
+    let input = path("pytorch/tiny_zip.pt");
+    assert_eq!(run(folder.path(), &["convert", &input, "-o", output.to_str().unwrap()]).code, 0);
+    let piped = bytes_of(&["convert", &input, "-o", "-", "--report", "json"]);
+    assert!(piped.0 == fs::read(&output).unwrap());
+    let report: serde_json::Value = serde_json::from_slice(&piped.1).unwrap();
+    assert_eq!(report["output"], "stdout");
+    // Damage in the last tensors' data shows when others are written already: nothing reaches the pipe.
+    let mut damaged = fs::read(fixture("pytorch/tiny_zip.pt")).unwrap();
+    let (_, _, classifier) = &tensors(&bytes("pytorch/tiny_expected.safetensors"))["classifier.weight"];
+    let at = damaged.windows(classifier.len()).position(|window| window == classifier).unwrap();
+    damaged[at] ^= 1;
+    let spoilt = folder.path().join("spoilt.pt");
+    fs::write(&spoilt, damaged).unwrap();
+    let (stdout, stderr) = bytes_of(&["convert", spoilt.to_str().unwrap(), "-o", "-"]);
+    assert!(stdout.is_empty(), "{} bytes", stdout.len());
+    assert!(String::from_utf8_lossy(&stderr).contains("CRC-32"), "{}", String::from_utf8_lossy(&stderr));
+}
+
+/// What a command puts out, whatever its exit code.
+fn bytes_of(arguments: &[&str]) -> (Vec<u8>, Vec<u8>) {
+    let output = Command::new(env!("CARGO_BIN_EXE_densenet-zoo")).args(arguments).output().unwrap();
+    (output.stdout, output.stderr)
+}
+
+#[test]
+fn the_report_accounts_for_every_tensor() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out.safetensors");
+    let output = output.to_str().unwrap();
+    let input = path("torch7/a_cifar_bc_convbias/model_1.t7");
+    let convert = |more: &[&str]| {
+        let outcome = run(folder.path(), &[&["convert", &input, "-o", output, "--force"], more].concat());
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        outcome.stdout
+    };
+    let human = convert(&["--report", "human", "--dtype", "f16"]);
+    assert!(human.contains("  1.weight -> features.conv0.weight (renamed; cast from F32)\n"), "{human}");
+    assert!(human.contains("  1.bias -> folded into features.denseblock1.denselayer1.norm1.running_mean, "), "{human}");
+    assert!(human.contains("  1.gradWeight -> dropped: gradient\n"), "{human}");
+    assert!(human.contains("  made features.norm5.num_batches_tracked: 0: the source counts no batches\n"), "{human}");
+    let json: serde_json::Value = serde_json::from_str(&convert(&["--report", "json"])).unwrap();
+    let entries = json["report"]["entries"].as_array().unwrap();
+    let inspected = run(folder.path(), &["inspect", &input, "--format", "json"]).stdout;
+    let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
+    assert_eq!(entries.len(), inspected["tensors"].as_array().unwrap().len());
+    assert_eq!(json["source_sha256"], inspected["sha256"]);
+    let written = run(folder.path(), &["inspect", output, "--format", "json"]).stdout;
+    let written: serde_json::Value = serde_json::from_str(&written).unwrap();
+    assert_eq!(json["sha256"], written["sha256"]);
+    assert_eq!(written["metadata"]["source_sha256"], json["source_sha256"]);
+}
+
+#[test]
+fn a_folder_for_timm_is_a_model_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("hf");
+    let output = output.to_str().unwrap();
+    let arguments = ["convert", &path("pytorch/tiny_zip.pt"), "-o", output, "--hf-folder", "--protocol", "pil-bicubic"];
+    assert_eq!(run(folder.path(), &arguments).code, 0);
+    let config = fs::read(folder.path().join("hf/config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    assert_eq!(config["architecture"], "densenet121");
+    assert_eq!(config["num_classes"], 10);
+    assert_eq!(config["model_args"]["block_config"], serde_json::json!([2, 2, 2, 2]));
+    assert_eq!(config["pretrained_cfg"]["interpolation"], "bicubic");
+    let outcome = run(folder.path(), &arguments);
+    assert_eq!(outcome.code, 4, "{}", outcome.stderr);
+    let reference = path("pytorch/tiny_64.ref.safetensors");
+    let outcome = run(folder.path(), &["parity", output, "--reference", &reference, "--device", "cpu"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+}
+
+#[test]
+fn flags_choose_among_networks() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out.safetensors");
+    let output = output.to_str().unwrap();
+    let file = path("pytorch_more/teacher_student.pt");
+    let outcome = run(folder.path(), &["convert", &file, "-o", output]);
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stderr.contains("--prefix NAME chooses one"), "{}", outcome.stderr);
+    assert_eq!(run(folder.path(), &["convert", &file, "-o", output, "--prefix", "teacher"]).code, 0);
+    let file = path("pytorch_more/ema_timm.pth.tar");
+    assert_eq!(run(folder.path(), &["convert", &file, "-o", output, "--force", "--prefer", "ema"]).code, 0);
+}
+
+#[test]
 fn inspect_shows_modules_and_tensors() {
     let cache = tempfile::tempdir().unwrap();
-    let outcome = run(cache.path(), &["inspect", &path("torch7/v_tiny/model_1.t7")]);
+    let outcome = run(cache.path(), &["inspect", &path("torch7/d_imagenet_mem2/model_1.t7")]);
     assert_eq!(outcome.code, 0);
-    assert!(outcome.stdout.contains("nn.Sequential") && outcome.stdout.contains("cudnn.SpatialConvolution"));
+    // As Torch prints them.
+    for line in [
+        "nn.Sequential {",
+        "  [input -> (1) -> (2) -> (3) -> (4) -> (5) -> ",
+        "  (1): cudnn.SpatialConvolution(3 -> 8, 7x7, 2,2, 3,3) without bias",
+        "  (2): cudnn.SpatialBatchNormalization (4D) (8)",
+        "  (4): nn.SpatialMaxPooling(3x3, 2,2, 1,1)",
+        "      |`-> (1): nn.Identity",
+        "        (3): cudnn.SpatialConvolution(8 -> 16, 1x1) without bias",
+        "nn.Reshape(16)",
+        "nn.Linear(16 -> 1000)",
+        "    running_var: F32 [8] 32 bytes",
+    ] {
+        assert!(outcome.stdout.contains(line), "{line}");
+    }
+    let outcome = run(cache.path(), &["inspect", &path("torch7/a_cifar_bc_mem2/latest.t7")]);
+    assert_eq!(outcome.code, 0);
+    assert!(outcome.stdout.contains("modelFile: model_1.t7"), "{}", outcome.stdout);
     let outcome = run(cache.path(), &["inspect", &path("pytorch/tiny_zip.pt"), "--format", "json"]);
     let shown: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!(shown["format"], "pytorch-zip");
     assert_eq!(shown["tensors"][0]["name"], "features.conv0.weight");
     assert_eq!(shown["tensors"][0]["shape"], serde_json::json!([8, 3, 7, 7]));
+}
+
+#[test]
+fn inspect_lists_what_a_pickle_names_and_refuses_it_all_the_same() {
+    let cache = tempfile::tempdir().unwrap();
     let outcome = run(cache.path(), &["inspect", &path("malicious/exec_os_system.pt")]);
     assert_eq!(outcome.code, 5);
     assert!(outcome.stderr.contains("os.system"), "{}", outcome.stderr);
+    assert!(
+        outcome.stdout.contains("names os.system at byte ") && outcome.stdout.contains("(REFUSED)"),
+        "{}",
+        outcome.stdout
+    );
+    let outcome = run(cache.path(), &["inspect", &path("pytorch_more/whole_module_torchvision_zip.pt")]);
+    assert_eq!(outcome.code, 0);
+    let line = "names torchvision.models.densenet.DenseNet at byte 2 (a module's class, not imported)";
+    assert!(outcome.stdout.contains(line), "{}", outcome.stdout);
+}
+
+/// Peak memory of a conversion: at most the output's size and 64 MiB, however large the input.
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_follows_the_output_and_not_the_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("large.pth"), folder.path().join("out.safetensors"));
+    // DenseNet-161 and as much again that belongs to nothing, as the state of an optimiser.
+    let mut checkpoint = random(&networks::find("densenet-161").unwrap().config);
+    let size: usize = checkpoint.iter().map(|(_, _, _, data)| data.len()).sum();
+    checkpoint.push(("optimizer".into(), vec![size / 4], false, vec![1; size / 4 * 4]));
+    fs::write(&input, legacy(&checkpoint)).unwrap();
+    drop(checkpoint);
+    for dtype in ["f32", "f16"] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_densenet-zoo"))
+            .args(["convert", input.to_str().unwrap(), "-o", output.to_str().unwrap()])
+            .args(["--force", "--allow-unused", "--dtype", dtype])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // The kernel's own high-water mark, read for as long as the process is there.
+        let status = format!("/proc/{}/status", child.id());
+        let mut peak = 0;
+        while child.try_wait().unwrap().is_none() {
+            let text = fs::read_to_string(&status).unwrap_or_default();
+            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+            // Until it is the program, it is a copy of this test.
+            if text.starts_with("Name:\tdensenet-zoo\n") {
+                peak = peak.max(kib.unwrap_or(0) * 1024);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let outcome = child.wait_with_output().unwrap();
+        assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
+        let written = fs::metadata(&output).unwrap().len();
+        let allowed = written + (64 << 20);
+        assert!(peak > 0 && peak <= allowed, "{dtype}: {peak} bytes for an output of {written}, {allowed} are allowed");
+    }
 }

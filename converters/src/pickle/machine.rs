@@ -304,7 +304,9 @@ impl<'a> Machine<'a> {
                 let id = cursor.line()?;
                 self.persistent(Value::Text(id))?;
             }
-            0x82..=0x84 => return trouble("it refers to Python's extension registry, which no checkpoint needs; refused"),
+            0x82..=0x84 => {
+                return trouble("it refers to Python's extension registry, which no checkpoint needs; refused");
+            }
             0x97 | 0x98 => return trouble("it refers to buffers outside of the file"),
             _ => return trouble(format!("{opcode:#04x} is no pickle opcode")),
         }
@@ -655,7 +657,8 @@ impl<'a> Machine<'a> {
         let shape = self.sizes(shape)?;
         let mut strides: Vec<i64> = vec_with(shape.len())?;
         let mut step = 1_i64;
-        let forward: Box<dyn Iterator<Item = &i64>> = if fortran { Box::new(shape.iter()) } else { Box::new(shape.iter().rev()) };
+        let forward: Box<dyn Iterator<Item = &i64>> =
+            if fortran { Box::new(shape.iter()) } else { Box::new(shape.iter().rev()) };
         for size in forward {
             strides.push(step);
             step = step.saturating_mul((*size).max(1));

@@ -14,10 +14,11 @@ use crate::zip;
 /// The only file in a zip that is no checkpoint itself: as it is, or inflated.
 pub(crate) fn packed(bytes: &[u8]) -> Result<Option<Cow<'_, [u8]>>, Error> {
     let entries = zip::read(bytes)?;
-    if entries.keys().any(|name| name.ends_with(".pkl") || name.ends_with("model.json")) {
+    if entries.keys().any(|name| name.ends_with("data.pkl") || name.ends_with("model.json")) {
         return Ok(None);
     }
-    let files: Vec<_> = entries.iter().filter(|(name, _)| !name.ends_with('/') && !name.starts_with("__MACOSX/")).collect();
+    let files: Vec<_> =
+        entries.iter().filter(|(name, _)| !name.ends_with('/') && !name.starts_with("__MACOSX/")).collect();
     match files[..] {
         [(_, entry)] => entry.storage().into_bytes().map(Some),
         _ => Ok(None),
@@ -51,9 +52,9 @@ pub(crate) fn read<'a>(source: &'a Source, bytes: &'a [u8]) -> Result<(Format, F
     };
     let pickle = pickle::read(&mut Cursor::new(pickle, format.name()))?;
     let folder = format!("{root}data/");
-    let storages = entries.iter().filter_map(|(name, entry)| {
-        Some((name.strip_prefix(&folder)?.as_bytes(), entry.storage().with_order(order)))
-    });
+    let storages = entries
+        .iter()
+        .filter_map(|(name, entry)| Some((name.strip_prefix(&folder)?.as_bytes(), entry.storage().with_order(order))));
     let storages = storages.collect();
     super::declared(&pickle).map_err(|reason| refuse(&reason))?;
     Ok((format, File::new(format.name(), bytes.len(), pickle, storages)))

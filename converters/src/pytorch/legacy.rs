@@ -28,7 +28,9 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Format, File<'_>), Error> {
         return Ok((Format::PytorchLegacy, file));
     }
     if cursor.remaining() > 0 {
-        return Err(cursor.error("a pickle ends here and more follows; a stream of torch.save begins with its magic number"));
+        return Err(
+            cursor.error("a pickle ends here and more follows; a stream of torch.save begins with its magic number")
+        );
     }
     declared(&first).map_err(|reason| cursor.error_at(0, reason))?;
     Ok((Format::Pickle, File::new(Format::Pickle.name(), bytes.len(), first, HashMap::new())))

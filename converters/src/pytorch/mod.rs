@@ -41,8 +41,11 @@ pub(crate) struct Contents<'a> {
     pub(crate) eps: Vec<(String, f64)>,
 }
 
-/// Type and count of each storage that the object names; one key has one of each.
-fn declared<'a>(pickle: &Pickle<'a>) -> Result<HashMap<&'a [u8], (Option<DType>, i64)>, String> {
+/// Type and count of storages by their keys.
+type Declared<'a> = HashMap<&'a [u8], (Option<DType>, i64)>;
+
+/// The storages that the object names; one key has one type and count.
+fn declared<'a>(pickle: &Pickle<'a>) -> Result<Declared<'a>, String> {
     let mut declared = HashMap::new();
     for node in pickle.nodes() {
         if let Node::Storage { dtype, key, elements, .. } = *node
@@ -102,7 +105,8 @@ impl<'a> File<'a> {
                 let bytes = |elements: i64| usize::try_from(elements).ok()?.checked_mul(size);
                 if bytes(*elements) != Some(storage.len()) {
                     let (held, kind) = (storage.len(), dtype.map_or("bytes", DType::name));
-                    let reason = format!("its storage has {held} bytes where {elements} elements of {kind} are announced");
+                    let reason =
+                        format!("its storage has {held} bytes where {elements} elements of {kind} are announced");
                     return Err(refuse(reason));
                 }
                 let Some(dtype) = view.dtype.or(*dtype) else { return Err(refuse("its type is not said".into())) };
@@ -263,7 +267,9 @@ impl<'a> Walk<'_, 'a> {
     }
 
     fn spend(&mut self, path: &str, bytes: usize) -> Result<(), Error> {
-        self.budget.spend(bytes).map_err(|_| self.refuse(path, "the file refers to the same parts again and again".into()))
+        self.budget
+            .spend(bytes)
+            .map_err(|_| self.refuse(path, "the file refers to the same parts again and again".into()))
     }
 
     fn refuse(&self, path: &str, reason: String) -> Error {

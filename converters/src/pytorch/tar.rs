@@ -22,9 +22,10 @@ pub(crate) fn looks_like(bytes: &[u8]) -> bool {
 pub(crate) fn read(bytes: &[u8]) -> Result<(Format, File<'_>), Error> {
     let members = members(bytes)?;
     let member = |name: &str| {
-        let found = members.iter().find(|(found, _)| found.strip_prefix(b"./").unwrap_or(found) == name.as_bytes());
+        let is_it = |member: &&Member| member.name.strip_prefix(b"./").unwrap_or(member.name) == name.as_bytes();
         let missing = || Error::Malformed { format: FORMAT, offset: 0, reason: format!("there is no {name:?} in it") };
-        found.map(|(_, range)| Cursor::new(bytes.get(..range.1).unwrap_or_default(), FORMAT).moved(range.0)).ok_or_else(missing)
+        let Member { from, to, .. } = members.iter().find(is_it).ok_or_else(missing)?;
+        Ok::<_, Error>(Cursor::new(bytes.get(..*to).unwrap_or_default(), FORMAT).moved(*from))
     };
     let storages = storages(&mut member("storages")?)?;
     let tensors = tensors(&mut member("tensors")?, &storages)?;
@@ -33,8 +34,15 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Format, File<'_>), Error> {
     Ok((Format::PytorchTar, File { tensors_by_number: tensors, ..file }))
 }
 
-/// Name and place of every file.
-fn members(bytes: &[u8]) -> Result<Vec<(&[u8], (usize, usize))>, Error> {
+/// A file of the archive.
+struct Member<'a> {
+    name: &'a [u8],
+    from: usize,
+    to: usize,
+}
+
+/// Every file.
+fn members(bytes: &[u8]) -> Result<Vec<Member<'_>>, Error> {
     let mut cursor = Cursor::new(bytes, FORMAT);
     let mut members = Vec::new();
     while cursor.remaining() >= BLOCK {
@@ -54,7 +62,7 @@ fn members(bytes: &[u8]) -> Result<Vec<(&[u8], (usize, usize))>, Error> {
         cursor.take(size)?;
         // Kinds other than a plain file, as the extended headers, have no part in it.
         if matches!(header.get(156), Some(b'0' | 0)) {
-            members.push((name, (from, from + size)));
+            members.push(Member { name, from, to: from + size });
         }
         let padding = size.next_multiple_of(BLOCK) - size;
         cursor.take(padding.min(cursor.remaining()))?;
@@ -119,7 +127,8 @@ fn tensors<'a>(
         };
         let dimensions = cursor.i32()?;
         cursor.take(4)?;
-        let Some(dimensions) = usize::try_from(dimensions).ok().filter(|count| *count <= Tensor::MOST_DIMENSIONS) else {
+        let Some(dimensions) = usize::try_from(dimensions).ok().filter(|count| *count <= Tensor::MOST_DIMENSIONS)
+        else {
             return Err(cursor.error_at(at, format!("a tensor of {dimensions} dimensions")));
         };
         let mut size = || {

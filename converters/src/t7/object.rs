@@ -121,7 +121,8 @@ impl<'a> Reader<'a> {
         let class = if version.is_some() { self.from.text()? } else { first };
         let version = version.unwrap_or(0.0);
         let name = std::str::from_utf8(class).ok();
-        let Some(name) = name.filter(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic())) else {
+        let Some(name) = name.filter(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic()))
+        else {
             return Err(self.from.cursor.error_at(at, "a class name that is no text"));
         };
         if let Some(dtype) = element_type(name, "Storage") {
@@ -139,7 +140,10 @@ impl<'a> Reader<'a> {
         let fields_at = self.from.cursor.at();
         let fields = self.value(depth + 1)?;
         if !matches!(self.file.item(fields), Some(Item::Table(_) | Item::Pending)) {
-            return Err(self.from.cursor.error_at(fields_at, format!("class {name} is not stored as a table of fields")));
+            return Err(self
+                .from
+                .cursor
+                .error_at(fields_at, format!("class {name} is not stored as a table of fields")));
         }
         Ok(self.set(number, Item::Object { class, version, fields }))
     }

@@ -17,12 +17,8 @@ pub(crate) struct Found<'f, 'a> {
 impl<'a> File<'a> {
     /// Every tensor with its path. An object that was met is not entered again, so there are no more than the file has.
     pub(crate) fn tensors(&self) -> Result<Vec<Found<'_, 'a>>, Error> {
-        let mut walk = Walk {
-            file: self,
-            seen: vec![false; self.items.len()],
-            budget: Budget::new(self.len),
-            found: Vec::new(),
-        };
+        let mut walk =
+            Walk { file: self, seen: vec![false; self.items.len()], budget: Budget::new(self.len), found: Vec::new() };
         for (number, root) in (1..).zip(&self.roots) {
             let path = if self.roots.len() > 1 { format!("object{number}") } else { String::new() };
             walk.collect(*root, &path)?;

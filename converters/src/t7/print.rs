@@ -3,6 +3,7 @@
 use super::paths::{show, sorted};
 use super::{File, Item, Value};
 use crate::checkpoint::Node;
+use crate::tensor::Tensor;
 
 impl<'a> File<'a> {
     /// The tree of objects, as `inspect` shows it.
@@ -32,8 +33,7 @@ impl<'a> File<'a> {
         let pairs = sorted(self.pairs(value).unwrap_or_default());
         let modules = self.class(value).and_then(|_| self.field(value, "modules"));
         let (modules, fields): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(_, inner)| Some(*inner) == modules);
-        let mut children: Vec<_> =
-            fields.into_iter().map(|(key, inner)| self.node(show(key), inner, seen)).collect();
+        let mut children: Vec<_> = fields.into_iter().map(|(key, inner)| self.node(show(key), inner, seen)).collect();
         if let [(_, modules)] = modules[..] {
             children.extend(self.modules(value, modules, seen));
         }
@@ -46,10 +46,10 @@ impl<'a> File<'a> {
         let line = |text: String| Node { name: String::new(), text, children: Vec::new() };
         let kind = self.class(container).and_then(|class| class.rsplit('.').next());
         let branches = matches!(kind, Some("Concat" | "ConcatTable" | "ParallelTable" | "DepthConcat"));
-        let chain: String = (1..=modules.len()).map(|number| format!(" -> ({number})")).collect();
+        let numbers: Vec<_> = (1..=modules.len()).map(|number| format!("({number}) -> ")).collect();
         let (first, last, step) = match (kind, branches) {
             (_, true) => (Some("input".into()), Some("... -> output".into()), "|`-> "),
-            (Some("Sequential"), _) => (Some(format!("[input{chain} -> output]")), None, ""),
+            (Some("Sequential"), _) => (Some(format!("[input -> {}output]", numbers.concat())), None, ""),
             _ => (None, None, ""),
         };
         let inner = (1..).zip(modules).map(|(number, module)| self.node(format!("{step}({number})"), module, seen));
@@ -61,21 +61,17 @@ impl<'a> File<'a> {
     fn describe(&self, module: Value<'a>, class: &str) -> String {
         let size = |name: &str| self.number(module, name);
         let pair = |a: &str, b: &str| Some((size(a)?, size(b)?));
-        let padding = |default: f64| {
-            pair("padW", "padH").or_else(|| pair("padding", "padding")).unwrap_or((default, default))
-        };
+        let padding =
+            |default: f64| pair("padW", "padH").or_else(|| pair("padding", "padding")).unwrap_or((default, default));
         let text = match class.rsplit('.').next().unwrap_or_default() {
             "SpatialConvolution" | "SpatialConvolutionMM" => (|| {
                 let (input, output) = pair("nInputPlane", "nOutputPlane")?;
                 let (width, height) = pair("kW", "kH")?;
                 let (step, pad) = (pair("dW", "dH").unwrap_or((1.0, 1.0)), padding(0.0));
-                let mut text = format!("({input} -> {output}, {width}x{height}");
-                if step != (1.0, 1.0) || pad != (0.0, 0.0) {
-                    text += &format!(", {},{}", step.0, step.1);
-                }
-                if pad != (0.0, 0.0) {
-                    text += &format!(", {},{}", pad.0, pad.1);
-                }
+                let pad = (pad != (0.0, 0.0)).then_some(pad);
+                let step = (step != (1.0, 1.0) || pad.is_some()).then_some(step);
+                let more: Vec<_> = step.into_iter().chain(pad).map(|(w, h)| format!(", {w},{h}")).collect();
+                let text = format!("({input} -> {output}, {width}x{height}{}", more.concat());
                 let bias = self.field(module, "bias").is_some_and(|bias| bias != Value::Nil);
                 Some(text + if bias { ")" } else { ") without bias" })
             })(),
@@ -91,7 +87,7 @@ impl<'a> File<'a> {
             }
             "Linear" => {
                 let weight = self.field(module, "weight").and_then(|weight| self.tensor(weight));
-                match weight.map(|weight| weight.shape()) {
+                match weight.map(Tensor::shape) {
                     Some([output, input]) => {
                         let bias = self.field(module, "bias").is_some_and(|bias| bias != Value::Nil);
                         Some(format!("({input} -> {output}){}", if bias { "" } else { " without bias" }))
