@@ -192,7 +192,7 @@ impl<'a> Mapping<'a> {
                         add(tensor, Place::Target(target.clone(), changes));
                     }
                 }
-                None => add(tensor.clone(), torch7_rule(&path)),
+                None => add(tensor.clone(), torch7_rule(&path, &network.path)),
             }
         }
         let known = Metadata { eps: Some(network.eps), head: Some(network.head), ..Metadata::default() };
@@ -206,9 +206,7 @@ impl<'a> Mapping<'a> {
             None => Place::Nowhere,
             Some(dict) => match dict.target(name) {
                 Some(target) => Place::Target(target, Vec::new()),
-                None if name.ends_with("n_averaged") => Place::Rule("count of averaged models"),
-                None if dict.is_beside(name) => Place::Rule("beside the state dict (optimiser, averages, counters)"),
-                None => Place::Nowhere,
+                None => dict.rule(name).map_or(Place::Nowhere, Place::Rule),
             },
         };
         let tensors = checkpoint.tensors().iter().cloned();
@@ -269,14 +267,16 @@ fn head(mapped: &mut [Mapped]) -> Result<(), Error> {
 }
 
 /// Why a tensor of a `.t7` is no part of the network.
-fn torch7_rule(path: &str) -> Place {
+fn torch7_rule(path: &str, network: &str) -> Place {
+    let inside = path.strip_prefix(network).is_some_and(|rest| network.is_empty() || rest.starts_with('.'));
     match path.rsplit('.').next().unwrap_or_default() {
         "gradWeight" | "gradBias" | "gradInput" => Place::Rule("gradient"),
         "output" | "save_mean" | "save_std" | "noise" | "indices" | "finput" | "fgradInput" | "addBuffer"
         | "input_c" | "buffer" | "normalized" | "centered" | "std" => Place::Rule("buffer of a module"),
         "saved_bn_running_mean" | "saved_bn_running_var" => Place::Rule("copy of running statistics"),
-        "weight" | "bias" | "running_mean" | "running_var" | "running_std" => Place::Nowhere,
-        _ => Place::Rule("beside the network's weights"),
+        "weight" | "bias" | "running_mean" | "running_var" | "running_std" if inside => Place::Nowhere,
+        _ if inside => Place::Rule("beside the network's weights"),
+        _ => Place::Rule("beside the network"),
     }
 }
 

@@ -109,6 +109,8 @@ pub(crate) struct StateDict {
     /// What stands before its names: empty, or a path with a dot at its end.
     pub(crate) prefix: String,
     layout: &'static Layout,
+    /// What stands before the names of the file's other networks.
+    others: Vec<String>,
 }
 
 impl StateDict {
@@ -122,9 +124,14 @@ impl StateDict {
                 candidates.extend(whole.map(|prefix| (prefix.trim_end_matches('.').to_owned(), layout)));
             }
         }
-        let chosen = choice.of(candidates.iter().map(|(path, _)| path.clone()).collect())?;
-        let found = candidates.into_iter().find(|(path, _)| Some(path) == chosen.as_ref());
-        Ok(found.map(|(path, layout)| Self { prefix: if path.is_empty() { path } else { format!("{path}.") }, layout }))
+        let Some(chosen) = choice.of(candidates.iter().map(|(path, _)| path.clone()).collect())? else {
+            return Ok(None);
+        };
+        let prefix = |path: &str| if path.is_empty() { String::new() } else { format!("{path}.") };
+        let others = candidates.iter().filter(|(path, _)| *path != chosen && !path.is_empty());
+        let others = others.map(|(path, _)| prefix(path)).collect();
+        let found = candidates.iter().find(|(path, _)| *path == chosen);
+        Ok(found.map(|(path, layout)| Self { prefix: prefix(path), layout, others }))
     }
 
     /// torchvision's name for a name of the file; `None` if it belongs to no part of a DenseNet.
@@ -133,10 +140,16 @@ impl StateDict {
         self.layout.rules.iter().find_map(|(from, to)| rewrite(inner, from, to))
     }
 
-    /// Whether a name lies beside the state dict, in another part of the file.
-    pub(crate) fn is_beside(&self, name: &str) -> bool {
+    /// Why a name that has no place in the network is no loss, if that is so.
+    pub(crate) fn rule(&self, name: &str) -> Option<&'static str> {
         let first = self.prefix.split_inclusive('.').next().unwrap_or_default();
-        !name.starts_with(first)
+        if self.others.iter().any(|other| name.starts_with(other)) {
+            Some("another network of the file")
+        } else if name.ends_with("n_averaged") {
+            Some("count of averaged models")
+        } else {
+            (!name.starts_with(first)).then_some("beside the state dict (optimiser, counters)")
+        }
     }
 }
 

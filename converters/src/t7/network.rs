@@ -17,6 +17,8 @@ use crate::keymap::Choice;
 /// What the modules say about the tensors.
 #[derive(Debug, Default)]
 pub(crate) struct Network {
+    /// Where it lies in the file; empty where the file is the network.
+    pub(crate) path: String,
     /// The parts that a tensor (by its item's number) is; more than one where modules share it.
     pub(crate) parts: HashMap<usize, Vec<Part>>,
     /// What the modules do beyond those of a DenseNet, to be worked into the tensors.
@@ -84,7 +86,7 @@ pub(crate) fn find(file: &File, choice: &Choice) -> Result<Network, Error> {
     }
     let mut names = Names { file, eps: None, network: Network { head: walk.head, ..Network::default() } };
     names.network(&units)?;
-    Ok(Network { eps: names.eps.unwrap_or(Config::EPS), ..names.network })
+    Ok(Network { path: chosen, eps: names.eps.unwrap_or(Config::EPS), ..names.network })
 }
 
 /// The outermost containers of modules, each once, with their paths.
