@@ -4,8 +4,10 @@
 //! for the class of a network's module, made empty and then given its state; whatever else is done with it, the pickle is
 //! refused with the name and its place, even where the result would not depend on it.
 
+mod calls;
 mod globals;
 mod machine;
+mod names;
 
 use std::sync::Arc;
 
