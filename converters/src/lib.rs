@@ -16,6 +16,7 @@ mod error;
 mod float;
 mod fold;
 mod keymap;
+mod mapping;
 mod pickle;
 mod pytorch;
 mod report;

@@ -8,6 +8,7 @@ mod object;
 mod paths;
 mod primitive;
 mod print;
+mod units;
 
 use crate::cursor::Cursor;
 use crate::error::Error;

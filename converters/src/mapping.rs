@@ -1,0 +1,166 @@
+//! Where a file's layout puts each of its tensors.
+
+use std::collections::HashSet;
+
+use densenet_arch::Metadata;
+
+use crate::checkpoint::{Checkpoint, Content, NamedTensor};
+use crate::error::Error;
+use crate::fold::Fold;
+use crate::keymap::{Choice, StateDict};
+use crate::report::Change;
+use crate::t7;
+use crate::tensor::Tensor;
+
+/// A tensor of the source, and where its layout puts it.
+#[derive(Debug)]
+pub(crate) struct Mapped<'a> {
+    pub(crate) source: String,
+    pub(crate) tensor: Tensor<'a>,
+    pub(crate) place: Place,
+}
+
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// torchvision's name, and what was done to the tensor.
+    Target(String, Vec<Change>),
+    /// It is left out by rule.
+    Rule(&'static str),
+    /// No rule knows it.
+    Nowhere,
+}
+
+impl Mapped<'_> {
+    pub(crate) fn target(&self) -> Option<&str> {
+        match &self.place {
+            Place::Target(target, _) => Some(target),
+            _ => None,
+        }
+    }
+}
+
+/// What a layout says of a file's tensors.
+pub(crate) struct Mapping<'a> {
+    pub(crate) mapped: Vec<Mapped<'a>>,
+    /// eps and head, where the modules of the file say them.
+    pub(crate) known: Metadata,
+    pub(crate) folds: Vec<Fold>,
+}
+
+impl<'a> Mapping<'a> {
+    pub(crate) fn of(checkpoint: &Checkpoint<'a>, choice: &Choice) -> Result<Self, Error> {
+        match &checkpoint.content {
+            Content::Torch7(file) => Self::of_torch7(file, choice),
+            _ => Self::of_state_dict(checkpoint, choice),
+        }
+    }
+
+    fn of_torch7(file: &t7::File<'a>, choice: &Choice) -> Result<Self, Error> {
+        let network = t7::find(file, choice)?;
+        let mut mapped = Vec::new();
+        let mut seen = HashSet::new();
+        for t7::Found { path, item, tensor } in file.tensors()? {
+            let mut add = |tensor: Tensor<'a>, place| mapped.push(Mapped { source: path.clone(), tensor, place });
+            match network.parts.get(&item) {
+                Some(_) if !seen.insert(item) => add(tensor.clone(), Place::Rule("the same tensor once more")),
+                Some(parts) => {
+                    for t7::Part { target, shape } in parts {
+                        let (tensor, changes) = match shape {
+                            None => (tensor.clone(), Vec::new()),
+                            Some(shape) => {
+                                let refuse =
+                                    |reason| Error::Tensor { format: t7::FORMAT, tensor: path.clone(), reason };
+                                let reshaped = tensor.reshape(shape.clone()).map_err(refuse)?;
+                                (reshaped, vec![Change::Reshaped(tensor.shape().to_vec())])
+                            }
+                        };
+                        add(tensor, Place::Target(target.clone(), changes));
+                    }
+                }
+                None => add(tensor.clone(), torch7_rule(&path, &network.path)),
+            }
+        }
+        let known = Metadata { eps: Some(network.eps), head: Some(network.head), ..Metadata::default() };
+        Ok(Self { mapped, known, folds: network.folds })
+    }
+
+    fn of_state_dict(checkpoint: &Checkpoint<'a>, choice: &Choice) -> Result<Self, Error> {
+        let names: Vec<_> = checkpoint.tensors().iter().map(|named| named.name.as_str()).collect();
+        let dict = StateDict::find(&names, choice)?;
+        let place = |name: &str| match &dict {
+            None => Place::Nowhere,
+            Some(dict) => match dict.target(name) {
+                Some(target) => Place::Target(target, Vec::new()),
+                None => dict.rule(name).map_or(Place::Nowhere, Place::Rule),
+            },
+        };
+        let tensors = checkpoint.tensors().iter().cloned();
+        let mut mapped: Vec<_> =
+            tensors.map(|NamedTensor { name, tensor }| Mapped { place: place(&name), source: name, tensor }).collect();
+        head(&mut mapped)?;
+        let mut eps = checkpoint.eps().filter_map(|(path, eps)| {
+            let norm = dict.as_ref()?.target(&format!("{path}.weight"))?;
+            Some((norm.strip_suffix(".weight")?.to_owned(), eps))
+        });
+        let (mut known, mut folds) = (Metadata::default(), Vec::new());
+        if let Some((_, to)) = eps.next() {
+            known.eps = Some(to);
+            folds.extend(eps.filter(|&(_, eps)| eps != to).map(|(norm, from)| Fold::Eps { norm, from, to }));
+        }
+        Ok(Self { mapped, known, folds })
+    }
+}
+
+/// A classifier that was replaced, as `Sequential(Linear, …)` or under another name, if there is only one that it can be.
+fn head(mapped: &mut [Mapped]) -> Result<(), Error> {
+    let find = |target: &str| mapped.iter().find(|m| m.target() == Some(target));
+    let Some(width) = find("features.norm5.weight").and_then(|norm| norm.tensor.shape().first().copied()) else {
+        return Ok(());
+    };
+    if find("classifier.weight").is_some() {
+        return Ok(());
+    }
+    let free = |place: &Place| match place {
+        Place::Nowhere => true,
+        Place::Target(target, _) => target.starts_with("classifier."),
+        Place::Rule(_) => false,
+    };
+    let linear = mapped.iter().filter(|m| free(&m.place) && m.tensor.shape().len() == 2);
+    let layers: Vec<_> = linear.filter_map(|m| Some((m.source.strip_suffix(".weight")?, m.tensor.shape()))).collect();
+    match layers[..] {
+        [] => Ok(()),
+        [(layer, shape)] if shape.get(1) == Some(&width) => {
+            let layer = layer.to_owned();
+            for mapped in mapped.iter_mut() {
+                if let Some(field @ ("weight" | "bias")) =
+                    mapped.source.strip_prefix(&layer).and_then(|rest| rest.strip_prefix('.'))
+                {
+                    mapped.place = Place::Target(format!("classifier.{field}"), Vec::new());
+                }
+            }
+            Ok(())
+        }
+        [(layer, shape)] => Err(Error::Layout(format!(
+            "its only linear layer {layer} has shape {shape:?}; a classifier behind {width} features is expected"
+        ))),
+        _ => {
+            let names: Vec<_> = layers.iter().map(|(layer, _)| *layer).collect();
+            let reason = "its classifier is of several linear layers";
+            Err(Error::Layout(format!("{reason} ({}), and a DenseNet has one", names.join(", "))))
+        }
+    }
+}
+
+/// Why a tensor of a `.t7` is no part of the network.
+fn torch7_rule(path: &str, network: &str) -> Place {
+    let inside = path.strip_prefix(network).is_some_and(|rest| network.is_empty() || rest.starts_with('.'));
+    match path.rsplit('.').next().unwrap_or_default() {
+        "gradWeight" | "gradBias" | "gradInput" => Place::Rule("gradient"),
+        "output" | "save_mean" | "save_std" | "noise" | "indices" | "finput" | "fgradInput" | "addBuffer"
+        | "input_c" | "buffer" | "normalized" | "centered" | "std" => Place::Rule("buffer of a module"),
+        "saved_bn_running_mean" | "saved_bn_running_var" => Place::Rule("copy of running statistics"),
+        "weight" | "bias" | "running_mean" | "running_var" | "running_std" if inside => Place::Nowhere,
+        _ if inside => Place::Rule("beside the network's weights"),
+        _ => Place::Rule("beside the network"),
+    }
+}
