@@ -31,6 +31,11 @@ layer crate:
 demo:
     cargo run --release -- demo
 
+# Conversion beside torch.load and safetensors; VENV as benches/peers/setup.sh makes it.
+bench-convert VENV:
+    cargo build --release
+    benches/peers/convert.sh {{VENV}}
+
 # Licences, sources and advisories of the dependencies; needs cargo-deny.
 deny:
     cargo deny check
