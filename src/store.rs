@@ -2,13 +2,15 @@
 //! cache and converters.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use densenet_arch::{Config, Protocol};
 use densenet_converters::{Conversion, Options};
-use densenet_registry::{Cache, Catalogue, Digest, FetchOptions, Progress, Published, Record, Weight};
+use densenet_registry::{Cache, Catalogue, Digest, FetchOptions, Progress, Published, Record, Verified, Weight};
+use serde_json::json;
 
 use crate::data::labels::Labels;
 use crate::error::{Error, Result};
@@ -53,6 +55,15 @@ pub struct Source {
     pub sha256: String,
 }
 
+/// What was verified.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The files that are as they were.
+    pub verified: Verified,
+    /// What came of converting again, in words.
+    pub conversion: &'static str,
+}
+
 impl Store {
     /// The built-in catalogue, with the user's files added.
     pub fn open(user_catalogues: &[PathBuf]) -> Result<Self> {
@@ -74,7 +85,8 @@ impl Store {
         }
         let weight = self.catalogue.find(model)?;
         let cache = Cache::open_default()?;
-        let record = self.fetch(weight, &cache, &FetchOptions::default(), progress)?;
+        let offline = std::env::var_os("DENSENET_ZOO_OFFLINE").is_some_and(|value| !value.is_empty() && value != "0");
+        let record = self.fetch(weight, &cache, &FetchOptions { offline, ..FetchOptions::default() }, progress)?;
         let object = record.converted.as_ref().unwrap_or(&record.original);
         let opened = self.file(model, &object.path)?;
         Ok(Model { published: weight.published.clone(), ..opened })
@@ -103,6 +115,33 @@ impl Store {
 
     fn add_converted(weight: &Weight, cache: &Cache, record: &Record) -> Result<Record> {
         let original = &record.original.path;
+        input::open(original, |input| {
+            let conversion = Self::convert(weight, original, input)?;
+            let write = |out: &mut dyn Write| conversion.write(&mut input.releasing(out)).map(drop);
+            let record = cache.add_converted(&weight.name, write)?;
+            if let Some(converted) = &record.converted {
+                let provenance = json!({
+                    "name": weight.name,
+                    "source": record.source,
+                    "original_sha256": record.original.sha256,
+                    "original_size": record.original.size,
+                    "verified_by": record.digest_strength,
+                    "converted_sha256": converted.sha256,
+                    "tool": conversion.metadata.tool,
+                    "report": conversion.report,
+                });
+                cache.add_beside(
+                    converted,
+                    &format!("{}.provenance.json", weight.name),
+                    &format!("{provenance:#}\n"),
+                )?;
+            }
+            Ok(record)
+        })
+    }
+
+    /// The network that a weight's file must hold.
+    fn convert<'i>(weight: &Weight, original: &Path, input: &'i input::Input) -> Result<Conversion<'i>> {
         let expected = weight.config()?;
         let options = Options {
             arch: Some(expected.clone()),
@@ -110,16 +149,44 @@ impl Store {
             labels: weight.labels.clone(),
             ..Options::default()
         };
-        input::open(original, |input| {
-            let conversion = convert(original, &input.source, &options)?;
-            complete(original, &conversion, false)?;
-            let found = conversion.config.num_classes;
-            if found != expected.num_classes {
-                let summary = format!("it has {found} classes where {} are expected", expected.num_classes);
-                return Err(Error::Incomplete { path: original.clone(), summary });
-            }
-            Ok(cache.add_converted(&weight.name, |out| conversion.write(&mut input.releasing(out)).map(drop))?)
-        })
+        let conversion = convert(original, &input.source, &options)?;
+        complete(original, &conversion, false)?;
+        let found = conversion.config.num_classes;
+        if found != expected.num_classes {
+            let summary = format!("it has {found} classes where {} are expected", expected.num_classes);
+            return Err(Error::Incomplete { path: original.to_owned(), summary });
+        }
+        Ok(conversion)
+    }
+
+    /// Hashes a weight's cached files again, and goes the way from the original to the converted one once more.
+    pub fn verify(&self, weight: &Weight, cache: &Cache, progress: &mut dyn Progress) -> Result<Checked> {
+        let verified = densenet_registry::verify(weight, cache, progress)?;
+        let Some(converted) = &verified.record.converted else {
+            return Ok(Checked { verified, conversion: "not converted" });
+        };
+        let original = &verified.record.original.path;
+        let made_here = input::open(&converted.path, |input| {
+            let own = convert(&converted.path, &input.source, &Options::default())?.made_by;
+            Ok(own.as_deref() == Some(densenet_converters::TOOL))
+        })?;
+        if !made_here {
+            return Ok(Checked { verified, conversion: "converted by another version" });
+        }
+        let again = input::open(original, |input| {
+            let conversion = Self::convert(weight, original, input)?;
+            conversion
+                .write(&mut std::io::sink())
+                .map_err(|source| Error::Checkpoint { path: original.clone(), source })
+        })?;
+        if again != converted.sha256 {
+            return Err(Error::Negative(format!(
+                "{}: converting the original again gives sha256 {again}, and the converted file has {}; `fetch {} --force` \
+                 makes it anew",
+                weight.name, converted.sha256, weight.name
+            )));
+        }
+        Ok(Checked { verified, conversion: "converting it again gives the same bytes" })
     }
 
     /// What was published for the file of that sha256.

@@ -46,6 +46,8 @@ pub struct Conversion<'a> {
     pub protocol_stated: bool,
     /// sha256 of the source in hexadecimal.
     pub source_sha256: String,
+    /// The program that wrote the source, if it is one of ours and says so.
+    pub made_by: Option<String>,
     /// sha256 of the file that the source itself was converted from, if its metadata says so.
     pub origin_sha256: Option<String>,
     /// The network's tensors by torchvision's names, in its order. Complete only if the report says so.
@@ -62,12 +64,15 @@ impl Conversion<'_> {
     }
 }
 
+/// What metadata calls this program, with its version.
+pub const TOOL: &str = concat!("densenet-zoo ", env!("CARGO_PKG_VERSION"));
+
 /// What the metadata says of any file that is written here.
 pub(crate) fn source_metadata(format: Format, sha256: &str) -> Metadata {
     Metadata {
         source_format: Some(format.name().to_owned()),
         source_sha256: Some(sha256.to_owned()),
-        tool: Some(concat!("densenet-zoo ", env!("CARGO_PKG_VERSION")).to_owned()),
+        tool: Some(TOOL.to_owned()),
         ..Metadata::default()
     }
 }
@@ -121,6 +126,7 @@ pub fn convert<'a>(source: &'a Source, options: &Options) -> Result<Conversion<'
         protocol,
         protocol_stated,
         source_sha256,
+        made_by: stated.tool,
         origin_sha256,
         tensors,
         report,

@@ -29,7 +29,7 @@ mod write;
 mod zip;
 
 pub use checkpoint::{Checkpoint, Format, NamedTensor, Node, detect, read};
-pub use convert::{Conversion, Options, convert};
+pub use convert::{Conversion, Options, TOOL, convert};
 pub use error::{Error, ErrorKind};
 pub use keymap::Choice;
 pub use pickle::{PickleName, Verdict};

@@ -11,7 +11,7 @@ use densenet_zoo::eval::{best, probabilities, run};
 use densenet_zoo::store::Store;
 use serde_json::json;
 
-use super::progress::Download;
+use super::progress::Downloads;
 use super::{ComputeArgs, Format, FormatArg, ProtocolArg, output};
 
 #[derive(Args)]
@@ -31,7 +31,7 @@ pub(super) struct Classify {
 
 impl Classify {
     pub(super) fn run(self, store: &Store) -> Result<()> {
-        let model = store.model(&self.model, &mut Download::default())?;
+        let model = store.model(&self.model, &mut Downloads::default().one())?;
         let protocol = self.protocol.of(&model)?;
         let device = self.compute.open()?;
         let network = model.network(&device, DType::F32)?;

@@ -12,7 +12,7 @@ use densenet_zoo::eval::{Evaluation, Setup, evaluate};
 use densenet_zoo::store::{Model, Store};
 use serde_json::json;
 
-use super::progress::{self, Download};
+use super::progress::{self, Downloads};
 use super::{ComputeArgs, Format, FormatArg, ProtocolArg, output};
 
 #[derive(Args)]
@@ -39,7 +39,7 @@ pub(super) struct Eval {
 impl Eval {
     pub(super) fn run(self, store: &Store) -> Result<()> {
         let dataset = Dataset::open(&self.data)?;
-        let model = store.model(&self.model, &mut Download::default())?;
+        let model = store.model(&self.model, &mut Downloads::default().one())?;
         let protocol = self.protocol.of(&model)?;
         let transform = Transform::new(&protocol, model.config.in_channels)?;
         let classes = class_map(&model, &dataset)?;

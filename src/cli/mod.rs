@@ -1,5 +1,6 @@
 //! The command line: one file a verb, which parses, calls and prints.
 
+mod cache;
 mod catalogue;
 mod classify;
 mod convert;
@@ -42,8 +43,10 @@ enum Command {
     Info(catalogue::Info),
     /// Bring a weight into the cache: downloaded, verified, converted.
     Fetch(fetch::Fetch),
-    /// Hash what is cached again.
+    /// Hash what is cached again, and convert it again.
     Verify(fetch::Verify),
+    /// What lies in the cache: list, prune, dir.
+    Cache(cache::Cache),
     /// Any checkpoint to safetensors with torchvision's names.
     Convert(convert::Convert),
     /// What a checkpoint holds. Nothing of it is executed.
@@ -129,6 +132,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Info(verb) => verb.run(&store),
         Command::Fetch(verb) => verb.run(&store),
         Command::Verify(verb) => verb.run(&store),
+        Command::Cache(verb) => verb.run(),
         Command::Convert(verb) => verb.run(),
         Command::Inspect(verb) => verb.run(),
         Command::Classify(verb) => verb.run(&store),

@@ -9,7 +9,7 @@ use densenet_zoo::store::Store;
 use densenet_zoo::{Error, Result};
 use serde_json::json;
 
-use super::progress::Download;
+use super::progress::Downloads;
 use super::{ComputeArgs, Format, FormatArg, output};
 
 #[derive(Args)]
@@ -31,7 +31,7 @@ pub(super) struct Parity {
 impl Parity {
     pub(super) fn run(self, store: &Store) -> Result<()> {
         let reference = Reference::open(&self.reference)?;
-        let model = store.model(&self.model, &mut Download::default())?;
+        let model = store.model(&self.model, &mut Downloads::default().one())?;
         let device = self.compute.open()?;
         let network = model.network(&device, DType::F32)?;
         let difference = reference.compare(&network, &device)?;

@@ -4,34 +4,54 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use densenet_registry::Progress;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 const BYTES: &str = "{msg} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
 const IMAGES: &str = "[{bar:30}] {pos}/{len} {msg} {eta}";
 
-/// Shows how far a download is.
+/// Shows how far downloads are, one bar each.
 #[derive(Default)]
-pub(super) struct Download(Option<ProgressBar>);
+pub(super) struct Downloads(MultiProgress);
 
-impl Progress for Download {
+/// One of them.
+pub(super) struct Download<'d> {
+    all: &'d MultiProgress,
+    bar: Option<ProgressBar>,
+}
+
+impl Downloads {
+    pub(super) fn one(&self) -> Download<'_> {
+        Download { all: &self.0, bar: None }
+    }
+}
+
+impl Progress for Download<'_> {
     fn start(&mut self, what: &str, total: Option<u64>) {
-        let bar = bar(total.unwrap_or(0), BYTES);
+        let bar = self.all.add(bar(total.unwrap_or(0), BYTES));
         bar.set_message(what.to_owned());
         if !std::io::stderr().is_terminal() {
             eprintln!("{what} …");
         }
-        self.0 = Some(bar);
+        self.bar = Some(bar);
     }
 
     fn advance(&mut self, bytes: u64) {
-        if let Some(bar) = &self.0 {
+        if let Some(bar) = &self.bar {
             bar.inc(bytes);
         }
     }
 
     fn finish(&mut self) {
-        if let Some(bar) = self.0.take() {
+        if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        if std::io::stderr().is_terminal() {
+            let _ = self.all.println(text);
+        } else {
+            eprintln!("{text}");
         }
     }
 }

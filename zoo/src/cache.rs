@@ -85,9 +85,64 @@ impl Cache {
         let failed = |reason: String| Error::Converted { name: name.to_owned(), reason };
         let (buffer, hashed) = out.finish().map_err(|error| failed(error.to_string()))?;
         let file = buffer.into_inner().map_err(|error| failed(error.to_string()))?;
-        record.converted = Some(self.keep(file, &hashed, &format!("{name}.safetensors"))?);
+        file.as_file().sync_all().map_err(Error::io("write", file.path()))?;
+        let file = file.into_temp_path();
+        record.converted = Some(self.keep(&file, &hashed, &format!("{name}.safetensors"))?);
+        // It has moved; there is nothing to remove.
+        let _ = file.keep();
         self.save(&record)?;
         Ok(record)
+    }
+
+    /// Every record whose files are there, by name.
+    pub fn records(&self) -> Result<Vec<Record>, Error> {
+        let mut records = Vec::new();
+        for path in below(&self.dir.join("names")) {
+            let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json"));
+            if let Some(name) = name {
+                records.extend(self.record(name)?);
+            }
+        }
+        Ok(records)
+    }
+
+    /// Removes what no record refers to, or everything: how many files, and their bytes. Locks stay, which others may hold.
+    pub fn prune(&self, all: bool, dry_run: bool) -> Result<(usize, u64), Error> {
+        let mut used = Vec::new();
+        if !all {
+            for Record { original, converted, .. } in self.records()? {
+                used.extend([Some(original), converted].into_iter().flatten().map(|object| object.path));
+            }
+        }
+        let parts = ["objects", "partial"].map(|part| self.dir.join(part));
+        let mut files: Vec<_> = parts.iter().flat_map(|part| below(part)).collect();
+        // What stands beside a file that is used belongs to it.
+        files.retain(|file| !used.iter().any(|used| used.parent() == file.parent()));
+        if all {
+            files.extend(below(&self.dir.join("names")));
+        }
+        let mut bytes = 0;
+        for file in &files {
+            bytes += fs::metadata(file).map_or(0, |metadata| metadata.len());
+            if !dry_run {
+                fs::remove_file(file).map_err(Error::io("remove", file))?;
+                if let Some(folder) = file.parent().filter(|folder| !parts.contains(&folder.to_path_buf())) {
+                    // Only where it is empty now.
+                    let _ = fs::remove_dir(folder);
+                }
+            }
+        }
+        Ok((files.len(), bytes))
+    }
+
+    /// Keeps a text beside an object, as where it came from.
+    pub fn add_beside(&self, object: &Object, name: &str, text: &str) -> Result<(), Error> {
+        let Some(folder) = object.path.parent() else { return Ok(()) };
+        let path = folder.join(name);
+        let mut file =
+            tempfile::Builder::new().prefix(".partial-").tempfile_in(folder).map_err(Error::io("write in", folder))?;
+        file.write_all(text.as_bytes()).map_err(Error::io("write", &path))?;
+        place(file, &path)
     }
 
     /// Drops a record with its original: for a file that nobody vouched for and that turned out to be no model.
@@ -123,22 +178,44 @@ impl Cache {
         self.dir.join("names").join(format!("{name}.json"))
     }
 
+    /// Where files on their way are.
+    pub(crate) fn partials(&self) -> PathBuf {
+        self.dir.join("partial")
+    }
+
+    /// Where locks are.
+    pub(crate) fn locks(&self) -> PathBuf {
+        self.dir.join("locks")
+    }
+
+    /// Whether the disk has room for a file of that size and its converted form, as far as the system can tell.
+    pub(crate) fn room_for(&self, size: Option<u64>) -> Result<(), Error> {
+        let Some(size) = size else { return Ok(()) };
+        fs::create_dir_all(&self.dir).map_err(Error::io("create", &self.dir))?;
+        let needed = size.saturating_mul(2);
+        match free_space(&self.dir) {
+            Some(free) if free < needed => Err(Error::NoSpace { dir: self.dir.clone(), free, needed }),
+            _ => Ok(()),
+        }
+    }
+
     /// A file that is gone again unless it is kept.
-    pub(crate) fn temporary(&self) -> Result<NamedTempFile, Error> {
+    fn temporary(&self) -> Result<NamedTempFile, Error> {
         let folder = self.dir.join("objects");
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
         tempfile::Builder::new().prefix(".partial-").tempfile_in(&folder).map_err(Error::io("write in", &folder))
     }
 
-    /// Gives a complete file its place, for good.
-    pub(crate) fn keep(&self, file: NamedTempFile, hashed: &Hashed, name: &str) -> Result<Object, Error> {
+    /// Gives a complete file, which is on the disk, its place for good.
+    pub(crate) fn keep(&self, file: &Path, hashed: &Hashed, name: &str) -> Result<Object, Error> {
         let folder = self.dir.join("objects").join(&hashed.sha256);
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
         let path = folder.join(name);
-        let mut permissions = file.as_file().metadata().map_err(Error::io("read", file.path()))?.permissions();
+        let mut permissions = fs::metadata(file).map_err(Error::io("read", file))?.permissions();
         permissions.set_readonly(true);
-        file.as_file().set_permissions(permissions).map_err(Error::io("protect", file.path()))?;
-        place(file, &path)?;
+        fs::set_permissions(file, permissions).map_err(Error::io("protect", file))?;
+        fs::rename(file, &path).map_err(Error::io("write", &path))?;
+        sync_folder(&folder)?;
         sync_folder(&self.dir.join("objects"))?;
         Ok(Object { path, size: hashed.bytes, sha256: hashed.sha256.clone() })
     }
@@ -168,6 +245,13 @@ fn default_dir(var: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     own.or_else(xdg).or_else(|| var("HOME").map(|home| PathBuf::from(home).join(".cache/densenet-zoo")))
 }
 
+/// Every file below a folder, in a fixed order; none where the folder is not there.
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let mut entries: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    entries.sort();
+    entries.into_iter().flat_map(|path| if path.is_dir() { below(&path) } else { vec![path] }).collect()
+}
+
 fn place(file: NamedTempFile, path: &Path) -> Result<(), Error> {
     file.as_file().sync_all().map_err(Error::io("write", path))?;
     file.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
@@ -180,4 +264,18 @@ fn sync_folder(folder: &Path) -> Result<(), Error> {
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io("write", folder))?;
     }
     Ok(())
+}
+
+/// Bytes that the file system of `dir` has left, where the system says.
+fn free_space(dir: &Path) -> Option<u64> {
+    #[cfg(unix)]
+    {
+        let stat = rustix::fs::statvfs(dir).ok()?;
+        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = dir;
+        None
+    }
 }

@@ -58,6 +58,7 @@ pub(crate) struct Hashing<W> {
     bytes: u64,
 }
 
+#[derive(Clone)]
 enum Weaker {
     None,
     Sha1(Sha1),
@@ -71,38 +72,69 @@ pub(crate) struct Hashed {
     weaker: Option<String>,
 }
 
-impl<W: Write> Hashing<W> {
+impl<W> Hashing<W> {
     pub(crate) fn new(inner: W, expected: Option<&Digest>) -> Self {
-        let weaker = match expected {
-            Some(Digest::Sha1(_)) => Weaker::Sha1(Sha1::new()),
-            Some(Digest::Md5(_)) => Weaker::Md5(Md5::new()),
-            _ => Weaker::None,
-        };
-        Self { inner, sha256: Sha256::new(), weaker, bytes: 0 }
+        Self { inner, sha256: Sha256::new(), weaker: Weaker::of(expected), bytes: 0 }
     }
 
-    pub(crate) fn finish(mut self) -> io::Result<(W, Hashed)> {
-        self.inner.flush()?;
-        let weaker = match self.weaker {
+    /// Forgets what was hashed.
+    pub(crate) fn restart(&mut self, expected: Option<&Digest>) {
+        (self.sha256, self.weaker, self.bytes) = (Sha256::new(), Weaker::of(expected), 0);
+    }
+
+    /// Hashes bytes that need not be passed on.
+    pub(crate) fn absorb(&mut self, bytes: &[u8]) {
+        self.sha256.update(bytes);
+        match &mut self.weaker {
+            Weaker::None => {}
+            Weaker::Sha1(hasher) => hasher.update(bytes),
+            Weaker::Md5(hasher) => hasher.update(bytes),
+        }
+        self.bytes += bytes.len() as u64;
+    }
+
+    /// Bytes so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn inner(&self) -> &W {
+        &self.inner
+    }
+
+    /// The digests of what was hashed so far.
+    pub(crate) fn hashed(&self) -> Hashed {
+        let weaker = match self.weaker.clone() {
             Weaker::None => None,
             Weaker::Sha1(hasher) => Some(hex(&hasher.finalize())),
             Weaker::Md5(hasher) => Some(hex(&hasher.finalize())),
         };
-        Ok((self.inner, Hashed { bytes: self.bytes, sha256: hex(&self.sha256.finalize()), weaker }))
+        Hashed { bytes: self.bytes, sha256: hex(&self.sha256.clone().finalize()), weaker }
+    }
+}
+
+impl<W: Write> Hashing<W> {
+    pub(crate) fn finish(mut self) -> io::Result<(W, Hashed)> {
+        self.inner.flush()?;
+        let hashed = self.hashed();
+        Ok((self.inner, hashed))
+    }
+}
+
+impl Weaker {
+    fn of(expected: Option<&Digest>) -> Self {
+        match expected {
+            Some(Digest::Sha1(_)) => Self::Sha1(Sha1::new()),
+            Some(Digest::Md5(_)) => Self::Md5(Md5::new()),
+            _ => Self::None,
+        }
     }
 }
 
 impl<W: Write> Write for Hashing<W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let count = self.inner.write(buffer)?;
-        let written = buffer.get(..count).unwrap_or(buffer);
-        self.sha256.update(written);
-        match &mut self.weaker {
-            Weaker::None => {}
-            Weaker::Sha1(hasher) => hasher.update(written),
-            Weaker::Md5(hasher) => hasher.update(written),
-        }
-        self.bytes += count as u64;
+        self.absorb(buffer.get(..count).unwrap_or(buffer));
         Ok(count)
     }
 

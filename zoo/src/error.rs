@@ -40,6 +40,15 @@ pub enum Error {
     Status { url: String, status: String },
     #[error("{url}: {reason}")]
     Transfer { url: String, reason: String },
+    #[error("{name}: it is not at hand, and --offline opens no connection; `fetch {name} --from FILE` takes a file")]
+    Offline { name: String },
+    #[error("{name}: no address is known where it can be had; `fetch {name} --from FILE` takes a file that you have")]
+    NoAddress { name: String },
+    #[error(
+        "{}: {free} bytes are free and {needed} are needed; make room, or set DENSENET_ZOO_CACHE to a folder elsewhere",
+        dir.display()
+    )]
+    NoSpace { dir: PathBuf, free: u64, needed: u64 },
     #[error("{name}: every source failed: {}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     AllFailed { name: String, errors: Vec<Error> },
     #[error("cannot {action} {}: {source}", path.display())]
@@ -74,18 +83,22 @@ impl Error {
             | Self::NotConvertible { .. }
             | Self::NotCached { .. }
             | Self::Clash { .. } => ErrorKind::Usage,
-            Self::WrongDigest { .. } | Self::NoDigest { .. } | Self::Pin { .. } | Self::Length { local: true, .. } => {
-                ErrorKind::Negative
-            }
-            Self::Length { .. } | Self::WebPage { .. } | Self::Status { .. } | Self::Transfer { .. } => {
-                ErrorKind::Network
-            }
+            Self::WrongDigest { .. }
+            | Self::NoAddress { .. }
+            | Self::NoDigest { .. }
+            | Self::Pin { .. }
+            | Self::Length { local: true, .. } => ErrorKind::Negative,
+            Self::Offline { .. }
+            | Self::Length { .. }
+            | Self::WebPage { .. }
+            | Self::Status { .. }
+            | Self::Transfer { .. } => ErrorKind::Network,
             // A wrong file weighs more than an absent one.
             Self::AllFailed { errors, .. } => {
                 let kinds = || errors.iter().map(Self::kind);
                 kinds().find(|kind| *kind == ErrorKind::Negative).or(kinds().next_back()).unwrap_or(ErrorKind::Network)
             }
-            Self::NoHome | Self::Io { .. } | Self::Converted { .. } => ErrorKind::Disk,
+            Self::NoHome | Self::NoSpace { .. } | Self::Io { .. } | Self::Converted { .. } => ErrorKind::Disk,
             Self::Malformed { .. } => ErrorKind::Malformed,
         }
     }

@@ -1,18 +1,22 @@
-//! From a catalogue entry to verified bytes in the cache, or a clear error and nothing kept.
+//! From a catalogue entry to verified bytes in the cache, or a clear error and nothing wrong kept.
 
-use std::env;
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{ErrorKind as IoKind, Read};
+use std::path::Path;
+use std::time::Duration;
 
-use crate::digest::{Hashed, Hashing};
-use crate::{Cache, Digest, Error, Progress, Record, Weight, embedded, http};
+use crate::http::{self, Again, Answer, Failure, Request};
+use crate::lock::Lock;
+use crate::partial::{Origin, Partial};
+use crate::source::{Source, confirmed, hub_cached};
+use crate::{Cache, Clock, Digest, Error, Progress, Record, SystemClock, Weight, retry};
 
 /// No DenseNet is larger; a server could send for ever.
 const MOST: u64 = 1 << 30;
 
 /// How to fetch.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "independent answers of the caller, each with a plain default")]
 pub struct FetchOptions<'a> {
     /// A file that the user has, instead of the network.
     pub from: Option<&'a Path>,
@@ -20,13 +24,34 @@ pub struct FetchOptions<'a> {
     pub trust_on_first_use: bool,
     /// Fetch again what is cached.
     pub force: bool,
+    /// Open no connection: what is not at hand is an error.
+    pub offline: bool,
+    /// Where to look for a file by its name before the addresses of the catalogue.
+    pub mirror: Option<&'a str>,
+    /// How often an address is asked again after a failure that may pass.
+    pub retries: u32,
+    /// How long a server may be silent.
+    pub stall: Duration,
+    /// Whether processes that want the same file wait for each other.
+    pub locks: bool,
+    /// Time.
+    pub clock: &'a dyn Clock,
 }
 
-/// Where bytes come from.
-enum Source {
-    Http { url: String, token: Option<String> },
-    File(PathBuf),
-    Embedded(&'static [u8]),
+impl Default for FetchOptions<'_> {
+    fn default() -> Self {
+        Self {
+            from: None,
+            trust_on_first_use: false,
+            force: false,
+            offline: false,
+            mirror: None,
+            retries: 4,
+            stall: Duration::from_secs(60),
+            locks: true,
+            clock: &SystemClock,
+        }
+    }
 }
 
 /// Brings a weight's original file into the cache, verified by whatever digest is known and pinned by its sha256.
@@ -39,34 +64,57 @@ pub fn fetch(
     options: &FetchOptions,
     progress: &mut dyn Progress,
 ) -> Result<Record, Error> {
+    let cached = || Ok::<_, Error>(cache.record(&weight.name)?.filter(|record| is_as_expected(weight, record)));
+    let wanted_anew = options.from.is_some() || options.force;
+    if !wanted_anew && let Some(record) = cached()? {
+        return Ok(record);
+    }
     if options.from.is_none()
-        && !options.force
-        && let Some(record) = cache.record(&weight.name)?.filter(|record| is_as_expected(weight, record))
+        && weight.file.digest.is_none()
+        && cache.pinned(&weight.name)?.is_none()
+        && !options.trust_on_first_use
     {
+        return Err(Error::NoDigest { name: weight.name.clone() });
+    }
+    let lock = if options.locks { Lock::wait(&cache.locks(), &weight.name, progress)? } else { Lock::none() };
+    // Whoever held the lock may have fetched it.
+    if !wanted_anew && let Some(record) = cached()? {
         return Ok(record);
     }
     let pinned = cache.pinned(&weight.name)?;
+    let mut job = Job { weight, cache, options, pinned, alone: lock.is_held(), progress };
     if let Some(path) = options.from {
-        let name = path.display().to_string();
-        return attempt(weight, cache, pinned.as_ref(), &name, options, progress);
-    }
-    if weight.file.digest.is_none() && pinned.is_none() && !options.trust_on_first_use {
-        return Err(Error::NoDigest { name: weight.name.clone() });
+        return job.try_source(&Source::File(path.to_owned()), &path.display().to_string());
     }
     let mut errors = Vec::new();
-    for url in &weight.file.urls {
-        match attempt(weight, cache, pinned.as_ref(), url, options, progress) {
+    for url in addresses(weight, options) {
+        let at_hand = hub_cached(&url);
+        if let Some(path) = at_hand
+            && let Ok(record) = job.try_source(&Source::File(path.clone()), &path.display().to_string())
+        {
+            return Ok(record);
+        }
+        match Source::of(&url).and_then(|source| job.try_source(&source, &url)) {
             Ok(record) => return Ok(record),
+            // What is wrong here is wrong wherever the bytes come from.
+            Err(error) if matches!(error, Error::Io { .. } | Error::NoSpace { .. }) => return Err(error),
             Err(error) => errors.push(error),
         }
     }
     match (errors.pop(), errors.is_empty()) {
+        (None, _) => Err(Error::NoAddress { name: weight.name.clone() }),
         (Some(only), true) => Err(only),
         (last, _) => {
             errors.extend(last);
             Err(Error::AllFailed { name: weight.name.clone(), errors })
         }
     }
+}
+
+/// The mirror's address first, then the catalogue's in their order.
+fn addresses(weight: &Weight, options: &FetchOptions) -> Vec<String> {
+    let mirror = options.mirror.map(|mirror| format!("{}/{}", mirror.trim_end_matches('/'), weight.file.name));
+    mirror.into_iter().chain(weight.file.urls.iter().cloned()).collect()
 }
 
 fn is_as_expected(weight: &Weight, record: &Record) -> bool {
@@ -79,152 +127,233 @@ fn is_as_expected(weight: &Weight, record: &Record) -> bool {
     digest && size == object.size && weight.file.size.is_none_or(|expected| expected == size)
 }
 
-fn attempt(
-    weight: &Weight,
-    cache: &Cache,
-    pinned: Option<&Record>,
-    from: &str,
-    options: &FetchOptions,
-    progress: &mut dyn Progress,
-) -> Result<Record, Error> {
-    let source = match options.from {
-        Some(path) => Source::File(path.to_owned()),
-        None => source(from)?,
-    };
-    let local = !matches!(source, Source::Http { .. });
-    let mut reader = open(&source, weight.file.size)?;
-    let file = cache.temporary()?;
-    let mut sink = Hashing::new(BufWriter::new(file), weight.file.digest.as_ref());
-    progress.start(&weight.name, weight.file.size);
-    let outcome = pump(&mut reader, &mut sink, from, weight.file.size, local, cache, progress);
-    progress.finish();
-    outcome?;
-    let (buffer, hashed) = sink.finish().map_err(Error::io("write in", cache.dir()))?;
-    check(weight, cache, pinned, &hashed, from)?;
-    let file = buffer.into_inner().map_err(|error| Error::io("write in", cache.dir())(error.into_error()))?;
-    let original = cache.keep(file, &hashed, &weight.file.name)?;
-    let digest_strength = match (&weight.file.digest, options.from, pinned) {
-        (Some(digest), ..) => digest.strength().to_owned(),
-        (None, _, Some(pinned)) => pinned.digest_strength.clone(),
-        (None, Some(_), None) => "none (pinned from a local file)".to_owned(),
-        (None, None, None) => "none (trusted on first use)".to_owned(),
-    };
-    // Made from the same original, so still right, where it is still there.
-    let converted = cache.record(&weight.name)?.and_then(|record| record.converted);
-    let record = Record { name: weight.name.clone(), original, converted, source: from.to_owned(), digest_strength };
-    cache.save(&record)?;
-    Ok(record)
+/// One weight on its way.
+struct Job<'j> {
+    weight: &'j Weight,
+    cache: &'j Cache,
+    options: &'j FetchOptions<'j>,
+    pinned: Option<Record>,
+    /// Whether no other process is at work on it.
+    alone: bool,
+    progress: &'j mut dyn Progress,
 }
 
-fn check(weight: &Weight, cache: &Cache, pinned: Option<&Record>, hashed: &Hashed, from: &str) -> Result<(), Error> {
-    if let Some(expected) = &weight.file.digest
-        && let Some(computed) = hashed.differs(expected)
-    {
-        return Err(Error::WrongDigest {
-            source_name: from.to_owned(),
-            strength: expected.strength(),
-            expected: expected.digits().to_owned(),
-            computed,
-        });
-    }
-    match pinned {
-        Some(record) if record.original.sha256 != hashed.sha256 => Err(Error::Pin {
-            name: weight.name.clone(),
-            pinned: record.original.sha256.clone(),
-            computed: hashed.sha256.clone(),
-            path: cache.record_path(&weight.name),
-        }),
-        _ => Ok(()),
-    }
-}
-
-fn source(url: &str) -> Result<Source, Error> {
-    let bad = |reason: &str| Error::Transfer { url: url.to_owned(), reason: reason.to_owned() };
-    let (scheme, rest) = url.split_once(':').ok_or_else(|| bad("not a URL"))?;
-    match scheme {
-        "http" | "https" => Ok(Source::Http { url: url.to_owned(), token: None }),
-        "hf" => {
-            let parts = rest.split_once('@').and_then(|(repo, rest)| Some((repo, rest.split_once('/')?)));
-            let (repo, (revision, file)) = parts.ok_or_else(|| bad("must be hf:org/repo@revision/file"))?;
-            let url = format!("{}/{repo}/resolve/{revision}/{file}", hub_endpoint().trim_end_matches('/'));
-            let token = env::var("HF_TOKEN").ok().filter(|token| !token.is_empty() && is_https(&url));
-            Ok(Source::Http { url, token })
+impl Job<'_> {
+    /// All of one source, judged, or the reason why not. `from` names it.
+    fn try_source(&mut self, source: &Source, from: &str) -> Result<Record, Error> {
+        if self.options.offline && !source.is_local() {
+            return Err(Error::Offline { name: self.weight.name.clone() });
         }
-        "file" => {
-            let path = reqwest::Url::parse(url).ok().and_then(|url| url.to_file_path().ok());
-            path.map(Source::File).ok_or_else(|| bad("must be file:///absolute/path"))
-        }
-        "embedded" => embedded(rest).map(Source::Embedded).ok_or_else(|| bad("no such embedded file")),
-        _ => Err(bad("unknown kind of URL; use https:, http:, file:, hf: or embedded:")),
-    }
-}
-
-/// Only such an address is given a secret.
-fn is_https(url: &str) -> bool {
-    url.split_once(':').is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("https"))
-}
-
-fn hub_endpoint() -> String {
-    #[cfg(feature = "hub")]
-    if let Some(endpoint) = crate::hub::endpoint() {
-        return endpoint;
-    }
-    env::var("HF_ENDPOINT").ok().filter(|url| !url.is_empty()).unwrap_or_else(|| "https://huggingface.co".to_owned())
-}
-
-fn open(source: &Source, size: Option<u64>) -> Result<Box<dyn Read>, Error> {
-    Ok(match source {
-        Source::Http { url, token } => Box::new(http::open(url, size, token.as_deref())?),
-        Source::File(path) => Box::new(File::open(path).map_err(Error::io("read", path))?),
-        Source::Embedded(bytes) => Box::new(*bytes),
-    })
-}
-
-/// Moves all bytes, and refuses a web page and any other length than `size` on the way.
-fn pump(
-    reader: &mut dyn Read,
-    sink: &mut impl Write,
-    from: &str,
-    size: Option<u64>,
-    local: bool,
-    cache: &Cache,
-    progress: &mut dyn Progress,
-) -> Result<(), Error> {
-    let length = |expected, received| Error::Length { source_name: from.to_owned(), expected, received, local };
-    let limit = size.unwrap_or(MOST);
-    let mut buffer = vec![0; 1 << 16];
-    let mut head = Vec::new();
-    let mut received = 0;
-    loop {
-        let count = match reader.read(&mut buffer) {
-            Ok(count) => count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) if local => return Err(Error::io("read", Path::new(from))(error)),
-            // A connection closed early is a short body where the length is known.
-            Err(error) => {
-                let of = size.map_or(String::new(), |size| format!(" of {size}"));
-                let reason = format!("the connection broke after {received}{of} bytes: {error}");
-                return Err(Error::Transfer { url: from.to_owned(), reason });
-            }
+        self.cache.room_for(self.weight.file.size)?;
+        let (name, size) = (self.weight.name.clone(), self.weight.file.size);
+        let partial = Partial::open(&self.cache.partials(), &name, self.weight.file.digest.as_ref(), self.alone)?;
+        self.progress.start(&name, size);
+        let outcome = match source {
+            Source::Http { url, token } => self.download(partial, url, token.as_deref(), from),
+            Source::File(path) => File::open(path)
+                .map_err(Error::io("read", path))
+                .and_then(|mut file| self.copy(partial, &mut file, from)),
+            Source::Embedded(bytes) => self.copy(partial, &mut &bytes[..], from),
         };
-        let chunk = buffer.get(..count).unwrap_or_default();
-        head.extend(chunk.iter().take(64_usize.saturating_sub(head.len())));
-        if (count == 0 || head.len() == 64) && is_web_page(&head) {
-            return Err(Error::WebPage { url: from.to_owned() });
-        }
-        if count == 0 {
-            break;
-        }
-        received += count as u64;
-        if received > limit {
-            return Err(length(limit, format!("at least {}", limit + 1)));
-        }
-        sink.write_all(chunk).map_err(Error::io("write in", cache.dir()))?;
-        progress.advance(count as u64);
+        self.progress.finish();
+        self.keep(outcome?, from)
     }
-    match size {
-        Some(size) if size != received => Err(length(size, received.to_string())),
-        _ => Ok(()),
+
+    /// A file at hand: from its beginning.
+    fn copy(&mut self, mut partial: Partial, reader: &mut dyn Read, from: &str) -> Result<Partial, Error> {
+        partial.clear()?;
+        let outcome = self.pump(&mut partial, reader, from, true).map_err(|failure| failure.error);
+        match outcome.and_then(|()| self.judge(&partial, from)) {
+            Ok(()) => Ok(partial),
+            Err(error) => {
+                partial.discard();
+                Err(error)
+            }
+        }
+    }
+
+    /// A file from a server: asked for again while that may help, and where what an earlier run left of it goes on.
+    fn download(&mut self, mut partial: Partial, url: &str, token: Option<&str>, from: &str) -> Result<Partial, Error> {
+        let mut url = url.to_owned();
+        let mut failures = 0;
+        let mut asked_form = false;
+        // Whether all that is there came in this run, from this address.
+        let mut fresh = partial.len() == 0;
+        if !self.can_go_on(&partial, &url) {
+            partial.clear()?;
+            fresh = true;
+        }
+        self.progress.advance(partial.len());
+        loop {
+            let failure = match self.transfer(&mut partial, &url, token, from) {
+                Ok(()) => match self.judge(&partial, from) {
+                    Ok(()) => return Ok(partial),
+                    // The beginning may have been another file's.
+                    Err(_) if !fresh => {
+                        partial.clear()?;
+                        fresh = true;
+                        continue;
+                    }
+                    Err(error) => {
+                        partial.discard();
+                        return Err(error);
+                    }
+                },
+                Err(failure) => failure,
+            };
+            match failure.again {
+                Again::Whole => {
+                    partial.clear()?;
+                    fresh = true;
+                    failures += 1;
+                    if failures > self.options.retries.max(1) {
+                        return Err(failure.error);
+                    }
+                }
+                Again::Later(asked) if failures < self.options.retries => {
+                    failures += 1;
+                    let Some(wait) = retry::wait(failures, asked, self.options.clock) else {
+                        return Err(failure.error);
+                    };
+                    let seconds = wait.as_secs_f64();
+                    self.progress.note(&format!("{}; asking again in {seconds:.1} s", failure.error));
+                    self.options.clock.sleep(wait);
+                }
+                Again::Later(_) => return Err(failure.error),
+                Again::No => {
+                    let is_page = matches!(failure.error, Error::WebPage { .. });
+                    if is_page && from.starts_with("gdrive:") && !asked_form {
+                        asked_form = true;
+                        if let Some(target) = confirmed(&url, self.options.stall)? {
+                            url = target;
+                            continue;
+                        }
+                    }
+                    // What is of the wrong length or kind is no beginning of the right file.
+                    if matches!(failure.error, Error::WebPage { .. } | Error::Length { .. }) {
+                        partial.discard();
+                    }
+                    return Err(failure.error);
+                }
+            }
+        }
+    }
+
+    /// Whether the rest can be added to what is there: the digest will tell, or the server, by what it called the file.
+    fn can_go_on(&self, partial: &Partial, url: &str) -> bool {
+        let strong = matches!(self.weight.file.digest, Some(Digest::Sha256(_))) || self.pinned.is_some();
+        let origin = partial.origin();
+        let fits = self.weight.file.size.is_none_or(|size| partial.len() <= size);
+        fits && (strong || origin.url == url && origin.validator.is_some())
+    }
+
+    /// One request, and its body appended.
+    fn transfer(&mut self, partial: &mut Partial, url: &str, token: Option<&str>, from: &str) -> Result<(), Failure> {
+        let size = self.weight.file.size;
+        // It was all there already.
+        if size.is_some_and(|size| size > 0 && size == partial.len()) {
+            return Ok(());
+        }
+        let never = |error| Failure { error, again: Again::No };
+        let validator = Some(partial.origin()).filter(|origin| origin.url == url);
+        let validator = validator.and_then(|origin| origin.validator.clone());
+        let (have, validator, stall) = (partial.len(), validator.as_deref(), self.options.stall);
+        let request = Request { url, token, from: have, validator, size, stall };
+        let Answer { mut body, from: start, validator } = http::get(&request, self.options.clock.now())?;
+        if start == 0 && have > 0 {
+            partial.clear().map_err(never)?;
+        }
+        partial.set_origin(Origin { url: url.to_owned(), validator }).map_err(never)?;
+        self.pump(partial, &mut body, from, false)
+    }
+
+    /// Moves all bytes, and refuses a web page and any other length than the right one on the way.
+    fn pump(&mut self, partial: &mut Partial, reader: &mut dyn Read, from: &str, local: bool) -> Result<(), Failure> {
+        let size = self.weight.file.size;
+        let never = |error| Failure { error, again: Again::No };
+        let length = |expected, received| Error::Length { source_name: from.to_owned(), expected, received, local };
+        let limit = size.unwrap_or(MOST);
+        let mut buffer = vec![0; 1 << 16];
+        let mut head = Vec::new();
+        let watch_head = partial.len() == 0;
+        loop {
+            let count = match reader.read(&mut buffer) {
+                Ok(count) => count,
+                Err(error) if error.kind() == IoKind::Interrupted => continue,
+                Err(error) if local => return Err(never(Error::io("read", Path::new(from))(error))),
+                // A connection closed early is a short body where the length is known.
+                Err(error) => {
+                    let of = size.map_or(String::new(), |size| format!(" of {size}"));
+                    let reason = format!("the connection broke after {}{of} bytes: {error}", partial.len());
+                    return Err(Failure {
+                        error: Error::Transfer { url: from.to_owned(), reason },
+                        again: Again::Later(None),
+                    });
+                }
+            };
+            let chunk = buffer.get(..count).unwrap_or_default();
+            if watch_head {
+                head.extend(chunk.iter().take(64_usize.saturating_sub(head.len())));
+                if (count == 0 || head.len() == 64) && is_web_page(&head) {
+                    return Err(never(Error::WebPage { url: from.to_owned() }));
+                }
+            }
+            if count == 0 {
+                break;
+            }
+            if partial.len() + count as u64 > limit {
+                return Err(never(length(limit, format!("at least {}", limit + 1))));
+            }
+            partial.append(chunk).map_err(never)?;
+            self.progress.advance(count as u64);
+        }
+        match size {
+            Some(size) if size != partial.len() => Err(never(length(size, partial.len().to_string()))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Compares with the digest that is known, and with the pin.
+    fn judge(&self, partial: &Partial, from: &str) -> Result<(), Error> {
+        let hashed = partial.hashed();
+        if let Some(expected) = &self.weight.file.digest
+            && let Some(computed) = hashed.differs(expected)
+        {
+            return Err(Error::WrongDigest {
+                source_name: from.to_owned(),
+                strength: expected.strength(),
+                expected: expected.digits().to_owned(),
+                computed,
+            });
+        }
+        match &self.pinned {
+            Some(record) if record.original.sha256 != hashed.sha256 => Err(Error::Pin {
+                name: self.weight.name.clone(),
+                pinned: record.original.sha256.clone(),
+                computed: hashed.sha256,
+                path: self.cache.record_path(&self.weight.name),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives what was judged right its place.
+    fn keep(&mut self, partial: Partial, from: &str) -> Result<Record, Error> {
+        let weight = self.weight;
+        let hashed = partial.hashed();
+        let original = self.cache.keep(&partial.complete()?, &hashed, &weight.file.name)?;
+        let digest_strength = match (&weight.file.digest, self.options.from, &self.pinned) {
+            (Some(digest), ..) => digest.strength().to_owned(),
+            (None, _, Some(pinned)) => pinned.digest_strength.clone(),
+            (None, Some(_), None) => "none (pinned from a local file)".to_owned(),
+            (None, None, None) => "none (trusted on first use)".to_owned(),
+        };
+        // Made from the same original, so still right, where it is still there.
+        let converted = self.cache.record(&weight.name)?.and_then(|record| record.converted);
+        let record =
+            Record { name: weight.name.clone(), original, converted, source: from.to_owned(), digest_strength };
+        self.cache.save(&record)?;
+        Ok(record)
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod cache;
 mod catalogue;
+mod clock;
 mod digest;
 mod embedded;
 mod error;
@@ -15,12 +16,17 @@ mod fetch;
 mod http;
 #[cfg(feature = "hub")]
 mod hub;
+mod lock;
+mod partial;
 mod progress;
+mod retry;
+mod source;
 mod verify;
 mod weight;
 
 pub use cache::{Cache, Object, Record};
 pub use catalogue::Catalogue;
+pub use clock::{Clock, SystemClock};
 pub use digest::Digest;
 pub use embedded::embedded;
 pub use error::{Error, ErrorKind};

@@ -8,6 +8,8 @@ pub trait Progress {
     fn advance(&mut self, bytes: u64);
     /// The transfer has ended, well or not.
     fn finish(&mut self);
+    /// Something that a person may want to know: a wait, a retry.
+    fn note(&mut self, _text: &str) {}
 }
 
 /// Shows nothing.
