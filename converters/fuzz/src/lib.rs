@@ -1,0 +1,61 @@
+//! What every target does with a file, and the containers that a target puts around its bytes.
+#![forbid(unsafe_code)]
+
+use std::io;
+
+use densenet_converters::{DType, Error, Options, Source, convert, read, write_raw};
+use safetensors::SafeTensors;
+
+/// An error is a line for a terminal.
+const LONGEST_ERROR: usize = 2000;
+
+/// Every way through the library. Panics where one does not hold what it promises.
+pub fn run(bytes: &[u8]) {
+    let source = Source::new(bytes);
+    if let Err(error) = raw(&source) {
+        check(&error);
+    }
+    for options in [Options::default(), Options { dtype: Some(DType::F16), ..Options::default() }] {
+        let written = convert(&source, &options).and_then(|conversion| conversion.write(&mut io::sink()));
+        if let Err(error) = written {
+            check(&error);
+        }
+    }
+}
+
+fn raw(source: &Source) -> Result<(), Error> {
+    let checkpoint = read(source)?;
+    drop(checkpoint.tree());
+    let mut out = Vec::new();
+    write_raw(&checkpoint, source.sha256(), &mut out)?;
+    let written = SafeTensors::deserialize(&out).expect("what is written is safetensors");
+    assert_eq!(written.len(), checkpoint.tensors().len(), "a name is written twice");
+    for named in checkpoint.tensors() {
+        let view = written.tensor(&named.name).expect("every tensor is written");
+        assert_eq!(view.shape(), named.tensor.shape());
+        assert_eq!(view.data(), named.tensor.to_bytes()?);
+    }
+    Ok(())
+}
+
+fn check(error: &Error) {
+    let text = error.to_string();
+    assert!(text.len() <= LONGEST_ERROR, "an error of {} bytes", text.len());
+    assert!(!text.chars().any(char::is_control), "an error with control characters: {text:?}");
+}
+
+/// A zip around a pickle and one storage, without checksums, which no fuzzer guesses.
+pub fn archive(pickle: &[u8]) -> Vec<u8> {
+    let members: [(&str, &[u8]); 2] = [("a/data.pkl", pickle), ("a/data/0", &[0; 16])];
+    let (mut bytes, mut directory) = (Vec::new(), Vec::new());
+    for (name, data) in members {
+        let (at, size) = ((bytes.len() as u32).to_le_bytes(), (data.len() as u32).to_le_bytes());
+        // Method, time and checksum are 0 in the middle; then both sizes, the name's length and no extra field.
+        let middle = [&[0; 10][..], &size, &size, &(name.len() as u16).to_le_bytes(), &[0; 2]].concat();
+        bytes.extend([b"PK\x03\x04\x14\0\0\0", &middle[..], name.as_bytes(), data].concat());
+        directory.extend([b"PK\x01\x02\x14\0\x14\0\0\0", &middle[..], &[0; 10], &at, name.as_bytes()].concat());
+    }
+    let (start, size) = ((bytes.len() as u32).to_le_bytes(), (directory.len() as u32).to_le_bytes());
+    bytes.extend([&directory[..], b"PK\x05\x06\0\0\0\0\x02\0\x02\0", &size, &start, &[0; 2]].concat());
+    bytes
+}
