@@ -256,6 +256,11 @@ impl Config {
         }
         for &layers in &self.block_config {
             size("block_config", layers)?;
+            // The largest published block has 83.
+            if layers > 1024 {
+                let value = layers.to_string();
+                return Err(ConfigError::Size { field: "block_config", value, must: "at most 1024" });
+            }
         }
         size("growth_rate", self.growth_rate)?;
         size("num_init_features", self.num_init_features)?;

@@ -9,9 +9,9 @@ pub(crate) fn vec_with<T>(len: usize) -> Result<Vec<T>, Error> {
     Ok(vec)
 }
 
-/// What a parser may spend on anything that is no tensor's data. A byte of a file can ask for an object of a hundred, so
+/// What reading a file may take for anything that is no tensor's data. A byte of a file can ask for an object of a hundred, so
 /// the file's size alone is no limit.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Budget(usize);
 
 impl Budget {
@@ -21,6 +21,21 @@ impl Budget {
     /// For a file of `len` bytes.
     pub(crate) fn new(len: usize) -> Self {
         Self(Self::BASE.saturating_add(len / 2))
+    }
+
+    /// For going the same way once more, which was within its budget.
+    pub(crate) fn unlimited() -> Self {
+        Self(usize::MAX)
+    }
+
+    /// For showing what was read: a part of what reading may take.
+    pub(crate) fn for_showing() -> Self {
+        Self(8 << 20)
+    }
+
+    /// For one tensor more, in all of its forms on the way to the output.
+    pub(crate) fn spend_tensor(&mut self, name: &str) -> Result<(), &'static str> {
+        self.spend(1024 + 4 * name.len())
     }
 
     /// Takes `bytes` of it; an error's text once it is used up.

@@ -1,8 +1,9 @@
 //! A file of any format, parsed: its tensors under their own names.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
+use crate::alloc::Budget;
 use crate::error::Error;
 use crate::pickle::PickleName;
 use crate::source::Source;
@@ -109,32 +110,41 @@ pub fn detect(bytes: &[u8]) -> Result<Format, Error> {
     }
 }
 
+/// The file, or the one checkpoint in a zip around it, as releases on the web are packed; whether that was inflated.
+fn unpacked<'a>(source: &'a Source) -> Result<(&'a [u8], bool), Error> {
+    let bytes = source.bytes();
+    if !zip::looks_like(bytes) {
+        return Ok((bytes, false));
+    }
+    Ok(match pytorch::packed(bytes)? {
+        None => (bytes, false),
+        Some(Cow::Borrowed(inner)) => (inner, false),
+        Some(Cow::Owned(inner)) => (source.keep_file(inner), true),
+    })
+}
+
 /// Parses a file of any known format. Nothing in it is executed.
 pub fn read<'a>(source: &'a Source) -> Result<Checkpoint<'a>, Error> {
-    let mut bytes = source.bytes();
-    if zip::looks_like(bytes) {
-        // A zip around one checkpoint, as releases on the web are packed.
-        bytes = match pytorch::packed(bytes)? {
-            None => bytes,
-            Some(Cow::Borrowed(inner)) => inner,
-            Some(Cow::Owned(inner)) => source.keep_file(inner),
-        };
-    }
-    let of_pytorch = |(format, file): (Format, pytorch::File<'a>)| {
-        let contents = file.contents()?;
+    let mut budget = Budget::new(source.bytes().len());
+    let (bytes, packed) = unpacked(source)?;
+    let of_pytorch = |(format, file): (Format, pytorch::File<'a>), budget: &mut Budget| {
+        let contents = file.contents(budget)?;
         Ok::<_, Error>((Content::Pytorch(format, file), contents.tensors, contents.eps))
     };
     let (content, tensors, eps) = match detect(bytes)? {
-        Format::PytorchZip => of_pytorch(pytorch::read_archive(source, bytes)?)?,
-        Format::PytorchTar => of_pytorch(pytorch::read_tar(bytes)?)?,
-        Format::PytorchLegacy | Format::TorchScript | Format::Pickle => of_pytorch(pytorch::read_legacy(bytes)?)?,
+        Format::PytorchZip => of_pytorch(pytorch::read_archive(source, bytes, packed, &mut budget)?, &mut budget)?,
+        Format::PytorchTar => of_pytorch(pytorch::read_tar(bytes, &mut budget)?, &mut budget)?,
+        Format::PytorchLegacy | Format::TorchScript | Format::Pickle => {
+            of_pytorch(pytorch::read_legacy(bytes, &mut budget, false)?, &mut budget)?
+        }
         Format::Torch7 => {
-            let file = t7::read(bytes)?;
-            let tensors = file.tensors()?.into_iter().map(|found| (found.path, found.tensor.clone())).collect();
+            let file = t7::read_within(bytes, &mut budget)?;
+            let found = file.tensors(&mut budget)?;
+            let tensors = found.into_iter().map(|found| (found.path, found.tensor.clone())).collect();
             (Content::Torch7(file), tensors, Vec::new())
         }
         Format::Safetensors => {
-            let (metadata, tensors) = safetensors::read(bytes)?;
+            let (metadata, tensors) = safetensors::read(bytes, &mut budget)?;
             (Content::Safetensors(metadata), tensors, Vec::new())
         }
     };
@@ -144,6 +154,7 @@ pub fn read<'a>(source: &'a Source) -> Result<Checkpoint<'a>, Error> {
         eps,
         len: bytes.len(),
     };
+    checkpoint.names_are_sound()?;
     // Views may repeat a storage, each within reason; all of them together have to stay so too.
     let total = checkpoint.tensors.iter().try_fold(0, |all: usize, named| all.checked_add(named.tensor.byte_len()));
     if total.is_none_or(|total| total > bytes.len().saturating_mul(16).saturating_add(64 << 20)) {
@@ -162,6 +173,22 @@ impl<'a> Checkpoint<'a> {
             Content::Pytorch(format, _) => *format,
             Content::Safetensors(_) => Format::Safetensors,
         }
+    }
+
+    /// A name longer than this is none.
+    const LONGEST_NAME: usize = 1024;
+
+    fn names_are_sound(&self) -> Result<(), Error> {
+        let mut seen = HashSet::new();
+        for NamedTensor { name, .. } in &self.tensors {
+            let reason = match name.len() {
+                len if len > Self::LONGEST_NAME => format!("its name has {len} bytes"),
+                _ if !seen.insert(name.as_str()) => "it comes twice".to_owned(),
+                _ => continue,
+            };
+            return Err(Error::Tensor { format: self.format().name(), tensor: name.clone(), reason });
+        }
+        Ok(())
     }
 
     /// Refuses a file without tensors, from which there is nothing to convert.

@@ -13,7 +13,7 @@ pub enum Error {
     #[error("no known format: byte 0: {0}")]
     Unrecognised(&'static str),
     /// The bytes break the rules of their format, or ask for something that is refused.
-    #[error("{format}: byte {offset}: {reason}")]
+    #[error("{format}: byte {offset}: {}", line(reason))]
     Malformed {
         /// The format that was being read.
         format: &'static str,
@@ -35,7 +35,7 @@ pub enum Error {
         names: Vec<PickleName>,
     },
     /// A tensor that cannot be had.
-    #[error("{format}: tensor {tensor:?}: {reason}")]
+    #[error("{format}: tensor {:?}: {}", cut(tensor), line(reason))]
     Tensor {
         /// The format that was being read.
         format: &'static str,
@@ -68,7 +68,7 @@ pub enum Error {
     #[error("not a DenseNet: {0}")]
     Config(#[from] ConfigError),
     /// A network whose modules follow no known layout, or with a part that cannot be converted exactly.
-    #[error("not a DenseNet that converts exactly: {0}")]
+    #[error("not a DenseNet that converts exactly: {}", line(.0))]
     Layout(String),
     /// The output could not be written.
     #[error("cannot write: {0}")]
@@ -103,4 +103,18 @@ impl Error {
             _ => ErrorKind::Malformed,
         }
     }
+}
+
+/// Text that may hold parts of a file, as one line of reasonable length.
+fn line(text: &str) -> String {
+    const LONGEST: usize = 600;
+    let shown: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(LONGEST).collect();
+    if text.chars().nth(LONGEST).is_some() { shown + "…" } else { shown }
+}
+
+/// The beginning of a name.
+fn cut(name: &str) -> String {
+    const LONGEST: usize = 120;
+    let shown: String = name.chars().take(LONGEST).collect();
+    if name.chars().nth(LONGEST).is_some() { shown + "…" } else { shown }
 }

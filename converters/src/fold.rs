@@ -89,7 +89,9 @@ pub(crate) fn apply(config: &Config, folds: &[Fold], tensors: &mut Named) -> Res
 
 /// norm(x + b) with mean m is norm(x) with mean m - b: each channel that a convolution makes is read by batch norms only.
 fn biases(config: &Config, tensors: &mut Named, done: &mut Done) -> Result<(), Error> {
-    for (conv, norms) in readers(config) {
+    // Only a convolution whose bias is there: of a long block, each has many readers.
+    let biased = |tensors: &Named, conv: &str| tensors.contains_key(&format!("{conv}.bias"));
+    for (conv, norms) in readers(config, |conv| biased(tensors, conv)) {
         let name = format!("{conv}.bias");
         let channels = tensors.get(&format!("{conv}.weight")).and_then(|weight| weight.shape().first().copied());
         // A bias of another length is no part of the convolution, and stays as it is for the account.
@@ -111,8 +113,8 @@ fn biases(config: &Config, tensors: &mut Named, done: &mut Done) -> Result<(), E
     Ok(())
 }
 
-/// Every convolution with the batch norms that read its channels, and the first of them there.
-fn readers(config: &Config) -> Vec<(String, Vec<(String, usize)>)> {
+/// The wanted convolutions, each with the batch norms that read its channels, and the first of those there.
+fn readers(config: &Config, wanted: impl Fn(&str) -> bool) -> Vec<(String, Vec<(String, usize)>)> {
     let blocks = config.block_config.len();
     // All that read channel `at` of a block's input or of what layer `first - 1` adds.
     let of_block = |block: usize, first: usize, at: usize| -> Vec<(String, usize)> {
@@ -123,26 +125,31 @@ fn readers(config: &Config) -> Vec<(String, Vec<(String, usize)>)> {
         inner.chain([last]).map(|norm| (norm, at)).collect()
     };
     let mut all = Vec::new();
-    all.push(match config.stem {
-        Stem::Imagenet => ("features.conv0".to_owned(), vec![("features.norm0".to_owned(), 0)]),
-        Stem::Cifar => ("features.conv0".to_owned(), of_block(1, 1, 0)),
+    let mut add = |conv: String, norms: &dyn Fn() -> Vec<(String, usize)>| {
+        if wanted(&conv) {
+            all.push((conv, norms()));
+        }
+    };
+    add("features.conv0".to_owned(), &|| match config.stem {
+        Stem::Imagenet => vec![("features.norm0".to_owned(), 0)],
+        Stem::Cifar => of_block(1, 1, 0),
     });
     let mut channels = config.num_init_features;
     for (block, &layers) in (1..).zip(&config.block_config) {
         for layer in 1..=layers {
             let name = format!("features.denseblock{block}.denselayer{layer}");
-            let grown = of_block(block, layer + 1, channels);
+            let grown = || of_block(block, layer + 1, channels);
             if config.bn_size.is_some() {
-                all.push((format!("{name}.conv1"), vec![(format!("{name}.norm2"), 0)]));
-                all.push((format!("{name}.conv2"), grown));
+                add(format!("{name}.conv1"), &|| vec![(format!("{name}.norm2"), 0)]);
+                add(format!("{name}.conv2"), &grown);
             } else {
-                all.push((format!("{name}.conv1"), grown));
+                add(format!("{name}.conv1"), &grown);
             }
             channels += config.growth_rate;
         }
         if block < blocks {
             channels = config.transition_output(channels);
-            all.push((format!("features.transition{block}.conv"), of_block(block + 1, 1, 0)));
+            add(format!("features.transition{block}.conv"), &|| of_block(block + 1, 1, 0));
         }
     }
     all
@@ -180,7 +187,7 @@ mod tests {
     fn every_channel_is_read_by_batch_norms_alone() {
         // Two blocks of two layers, growth 4, stem 8, compression 0.5: blocks end with 16 channels.
         let config = Config { stem: Stem::Cifar, ..Config::imagenet(&[2, 2], 4, 8) };
-        let readers: BTreeMap<_, _> = readers(&config).into_iter().collect();
+        let readers: BTreeMap<_, _> = readers(&config, |_| true).into_iter().collect();
         let names = |conv: &str| readers[conv].iter().map(|(norm, at)| format!("{norm}@{at}")).collect::<Vec<_>>();
         assert_eq!(
             names("features.conv0"),

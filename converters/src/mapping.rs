@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use densenet_arch::Metadata;
 
+use crate::alloc::Budget;
 use crate::checkpoint::{Checkpoint, Content, NamedTensor};
 use crate::error::Error;
 use crate::fold::Fold;
@@ -59,7 +60,7 @@ impl<'a> Mapping<'a> {
         let network = t7::find(file, choice)?;
         let mut mapped = Vec::new();
         let mut seen = HashSet::new();
-        for t7::Found { path, item, tensor } in file.tensors()? {
+        for t7::Found { path, item, tensor } in file.tensors(&mut Budget::unlimited())? {
             let mut add = |tensor: Tensor<'a>, place| mapped.push(Mapped { source: path.clone(), tensor, place });
             match network.parts.get(&item) {
                 Some(_) if !seen.insert(item) => add(tensor.clone(), Place::Rule("the same tensor once more")),

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::alloc::Budget;
 use crate::cursor::Cursor;
 use crate::error::Error;
 use crate::storage::Storage;
@@ -23,6 +24,42 @@ struct Entry {
     dtype: String,
     shape: Vec<usize>,
     data_offsets: (usize, usize),
+}
+
+/// Tensors in a file.
+const MOST_TENSORS: usize = 32_768;
+/// Entries in the metadata.
+const MOST_METADATA: usize = 4096;
+
+/// Metadata and tensors.
+pub(crate) type Found<'a> = (Metadata, Vec<(String, Tensor<'a>)>);
+
+/// Metadata of a bounded number of entries.
+struct Bounded(Metadata);
+
+impl<'de> Deserialize<'de> for Bounded {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Texts;
+        impl<'de> Visitor<'de> for Texts {
+            type Value = Bounded;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object of texts")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Bounded, A::Error> {
+                let mut texts = Metadata::new();
+                while let Some((key, value)) = map.next_entry()? {
+                    texts.insert(key, value);
+                    if texts.len() > MOST_METADATA {
+                        return Err(A::Error::custom(format!("more than {MOST_METADATA} entries of metadata")));
+                    }
+                }
+                Ok(Bounded(texts))
+            }
+        }
+        deserializer.deserialize_map(Texts)
+    }
 }
 
 /// The JSON header, read into what it has to be: no more memory than it justifies.
@@ -46,8 +83,11 @@ impl<'de> Deserialize<'de> for Header {
                 let mut header = Header::default();
                 while let Some(name) = map.next_key::<String>()? {
                     if name == METADATA {
-                        header.metadata = map.next_value()?;
+                        header.metadata = map.next_value::<Bounded>()?.0;
                         continue;
+                    }
+                    if header.entries.len() == MOST_TENSORS {
+                        return Err(A::Error::custom(format!("more than {MOST_TENSORS} tensors")));
                     }
                     let entry = map.next_value()?;
                     if header.entries.contains_key(&name) {
@@ -69,7 +109,7 @@ pub(crate) fn looks_like(bytes: &[u8]) -> bool {
 }
 
 /// Reads header and views.
-pub(crate) fn read(bytes: &[u8]) -> Result<(Metadata, Vec<(String, Tensor<'_>)>), Error> {
+pub(crate) fn read<'a>(bytes: &'a [u8], budget: &mut Budget) -> Result<Found<'a>, Error> {
     let mut cursor = Cursor::new(bytes, FORMAT);
     let length = usize::try_from(cursor.u64()?).unwrap_or(usize::MAX);
     let header = cursor.take(length)?;
@@ -84,6 +124,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Metadata, Vec<(String, Tensor<'_>)>)
         let refuse = |reason: String| Error::Tensor { format: FORMAT, tensor: name.clone(), reason };
         let dtype = DType::from_name(&entry.dtype);
         let dtype = dtype.ok_or_else(|| refuse(format!("type {} is not supported", entry.dtype)))?;
+        budget.spend_tensor(&name).map_err(|reason| refuse(reason.to_owned()))?;
         let (from, to) = entry.data_offsets;
         let bytes = data.get(from..to).ok_or_else(|| refuse(format!("bytes {from}..{to} lie outside the file")))?;
         let tensor = Tensor::contiguous(dtype, entry.shape, Storage::plain(bytes)).map_err(refuse)?;
@@ -113,7 +154,7 @@ mod tests {
         };
         let two = |a: String, b: String, data: &[u8]| {
             let bytes = file(&format!(r#"{{"a":{a},"b":{b}}}"#), data);
-            read(&bytes).map(|(_, tensors)| tensors.len()).map_err(|error| error.to_string())
+            read(&bytes, &mut Budget::unlimited()).map(|(_, tensors)| tensors.len()).map_err(|error| error.to_string())
         };
         assert_eq!(two(entry(0, 2), entry(2, 3), &[0; 3]), Ok(2));
         assert!(two(entry(0, 2), entry(1, 3), &[0; 3]).unwrap_err().contains("overlap"));
@@ -121,8 +162,10 @@ mod tests {
         assert!(two(entry(0, 2), entry(2, 3), &[0; 4]).is_err());
         assert!(two(entry(0, 2), entry(2, 9), &[0; 3]).unwrap_err().contains("outside the file"));
         let wrong = file(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#, &[0; 4]);
-        assert!(read(&wrong).unwrap_err().to_string().starts_with("safetensors: tensor \"a\": "));
-        assert!(read(&file("{", &[])).is_err());
-        assert!(read(&[9, 0, 0, 0, 0, 0, 0, 0, b'{']).is_err());
+        assert!(
+            read(&wrong, &mut Budget::unlimited()).unwrap_err().to_string().starts_with("safetensors: tensor \"a\": ")
+        );
+        assert!(read(&file("{", &[]), &mut Budget::unlimited()).is_err());
+        assert!(read(&[9, 0, 0, 0, 0, 0, 0, 0, b'{'], &mut Budget::unlimited()).is_err());
     }
 }

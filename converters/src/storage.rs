@@ -22,7 +22,8 @@ pub(crate) enum ByteOrder {
 #[derive(Clone, Debug)]
 pub(crate) struct Storage<'a> {
     content: Content<'a>,
-    /// Bytes once decoded.
+    /// Where in the content it begins, once that is decoded, and how long it is: in bytes.
+    start: usize,
     len: usize,
     pub(crate) order: ByteOrder,
 }
@@ -38,6 +39,8 @@ enum Content<'a> {
 struct Coded<'a> {
     bytes: &'a [u8],
     coding: Coding,
+    /// Bytes once decoded.
+    len: usize,
     /// Where in which file, for errors.
     format: &'static str,
     offset: usize,
@@ -60,17 +63,17 @@ pub(crate) enum Coding {
 
 impl<'a> Storage<'a> {
     pub(crate) fn plain(bytes: &'a [u8]) -> Self {
-        Self { content: Content::Plain(bytes), len: bytes.len(), order: ByteOrder::Little }
+        Self { content: Content::Plain(bytes), start: 0, len: bytes.len(), order: ByteOrder::Little }
     }
 
     pub(crate) fn owned(bytes: Vec<u8>) -> Self {
-        Self { len: bytes.len(), content: Content::Owned(bytes.into()), order: ByteOrder::Little }
+        Self { start: 0, len: bytes.len(), content: Content::Owned(bytes.into()), order: ByteOrder::Little }
     }
 
     /// `bytes` at `offset` of a file, to be decoded into `len` bytes.
     pub(crate) fn coded(bytes: &'a [u8], coding: Coding, len: usize, format: &'static str, offset: usize) -> Self {
-        let coded = Coded { bytes, coding, format, offset, decoded: OnceLock::new() };
-        Self { content: Content::Coded(Arc::new(coded)), len, order: ByteOrder::Little }
+        let coded = Coded { bytes, coding, len, format, offset, decoded: OnceLock::new() };
+        Self { content: Content::Coded(Arc::new(coded)), start: 0, len, order: ByteOrder::Little }
     }
 
     pub(crate) fn with_order(self, order: ByteOrder) -> Self {
@@ -84,48 +87,46 @@ impl<'a> Storage<'a> {
 
     /// The bytes, decoded and checked the first time.
     pub(crate) fn bytes(&self) -> Result<&[u8], Error> {
-        match &self.content {
-            Content::Plain(bytes) => Ok(bytes),
-            Content::Owned(bytes) => Ok(bytes),
-            Content::Coded(coded) => match coded.decoded.get_or_init(|| coded.decode(self.len)) {
-                Ok(Some(decoded)) => Ok(decoded),
-                Ok(None) => Ok(coded.bytes),
-                Err(reason) => {
-                    Err(Error::Malformed { format: coded.format, offset: coded.offset, reason: reason.clone() })
-                }
-            },
-        }
+        let content = match &self.content {
+            Content::Plain(bytes) => bytes,
+            Content::Owned(bytes) => &bytes[..],
+            Content::Coded(coded) => coded.bytes()?,
+        };
+        Ok(content.get(self.start..).and_then(|rest| rest.get(..self.len)).unwrap_or_default())
     }
 
-    /// The bytes, borrowed from the file where they lie in it as they are.
+    /// All of the bytes, borrowed from the file where they lie in it as they are.
     pub(crate) fn into_bytes(self) -> Result<Cow<'a, [u8]>, Error> {
         self.bytes()?;
-        Ok(match self.content {
-            Content::Plain(bytes) => Cow::Borrowed(bytes),
-            Content::Owned(bytes) => Cow::Owned(bytes.to_vec()),
-            Content::Coded(coded) => match coded.decoded.get() {
-                Some(Ok(Some(decoded))) => Cow::Owned(decoded.clone()),
-                _ => Cow::Borrowed(coded.bytes),
+        match self.content {
+            Content::Plain(bytes) if self.start == 0 && self.len == bytes.len() => Ok(Cow::Borrowed(bytes)),
+            Content::Coded(coded) if self.start == 0 && self.len == coded.len => match Arc::try_unwrap(coded) {
+                Ok(Coded { bytes, decoded, .. }) => match decoded.into_inner() {
+                    Some(Ok(Some(decoded))) => Ok(Cow::Owned(decoded)),
+                    _ => Ok(Cow::Borrowed(bytes)),
+                },
+                Err(shared) => Ok(Cow::Owned(shared.bytes()?.to_vec())),
             },
-        })
+            _ => Ok(Cow::Owned(self.bytes()?.to_vec())),
+        }
     }
 
-    /// A part of it, in bytes.
-    pub(crate) fn part(&self, from: usize, len: usize) -> Result<Self, Error> {
-        let range = from..from.saturating_add(len);
-        let outside = || Error::Layout(format!("bytes {range:?} lie outside a storage of {}", self.len));
-        if range.end > self.len {
-            return Err(outside());
-        }
-        let content = match &self.content {
-            Content::Plain(bytes) => Content::Plain(bytes.get(range.clone()).ok_or_else(outside)?),
-            _ => Content::Owned(self.bytes()?.get(range.clone()).ok_or_else(outside)?.into()),
-        };
-        Ok(Self { content, len, order: self.order })
+    /// A part of it, in bytes; `None` where it would leave it.
+    pub(crate) fn part(&self, from: usize, len: usize) -> Option<Self> {
+        let inside = from.checked_add(len).is_some_and(|end| end <= self.len);
+        inside.then(|| Self { start: self.start + from, len, ..self.clone() })
     }
 }
 
 impl Coded<'_> {
+    fn bytes(&self) -> Result<&[u8], Error> {
+        match self.decoded.get_or_init(|| self.decode(self.len)) {
+            Ok(Some(decoded)) => Ok(decoded),
+            Ok(None) => Ok(self.bytes),
+            Err(reason) => Err(Error::Malformed { format: self.format, offset: self.offset, reason: reason.clone() }),
+        }
+    }
+
     fn decode(&self, len: usize) -> Result<Option<Vec<u8>>, String> {
         let check = |bytes: &[u8], crc: u32| {
             let found = crc32fast::hash(bytes);

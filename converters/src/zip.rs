@@ -11,8 +11,12 @@ const END: &[u8] = b"PK\x05\x06";
 const END_SIZE: usize = 22;
 /// The comment behind the end record is at most this long.
 const MOST_COMMENT: usize = u16::MAX as usize;
-/// What all deflated entries together may take: weights hardly shrink, so much more than the file is an attack on memory.
-const MOST_INFLATED: usize = 32 << 20;
+
+/// What the deflated entries of a file may take together: weights hardly shrink, so much more than the file is an attack on
+/// memory.
+pub(crate) fn most_inflated(bytes: &[u8]) -> usize {
+    (bytes.len() / 2).saturating_mul(3).saturating_add(16 << 20)
+}
 
 /// A file in the archive.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +41,8 @@ pub(crate) fn looks_like(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PK\x03\x04")
 }
 
-/// Every entry by its name.
-pub(crate) fn read(bytes: &[u8]) -> Result<BTreeMap<&str, Entry<'_>>, Error> {
+/// Every entry by its name. All that is deflated may inflate to `most` bytes.
+pub(crate) fn read(bytes: &[u8], most: usize) -> Result<BTreeMap<&str, Entry<'_>>, Error> {
     let mut cursor = Cursor::new(bytes, FORMAT);
     let (count, start) = directory(bytes, &mut cursor)?;
     cursor.seek(start)?;
@@ -46,7 +50,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<BTreeMap<&str, Entry<'_>>, Error> {
     if count > cursor.remaining() / 46 {
         return Err(cursor.error(format!("a directory of {count} entries does not fit the file")));
     }
-    let mut inflated = bytes.len().saturating_mul(2).saturating_add(MOST_INFLATED);
+    let mut inflated = most;
     let mut entries = BTreeMap::new();
     for _ in 0..count {
         let at = cursor.at();
@@ -174,10 +178,10 @@ mod tests {
     fn spoilt(offset: usize, byte: u8) -> String {
         let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/pytorch/cifar_gpleiss_zip.pt");
         let mut bytes = std::fs::read(fixture).unwrap();
-        assert!(read(&bytes).is_ok());
+        assert!(read(&bytes, 0).is_ok());
         let record = bytes.windows(4).position(|window| window == b"PK\x01\x02").unwrap();
         bytes[record + offset] = byte;
-        let entries = match read(&bytes) {
+        let entries = match read(&bytes, 1 << 20) {
             Ok(entries) => entries,
             Err(error) => return error.to_string(),
         };

@@ -10,7 +10,7 @@ use crate::tensor::{DType, Tensor};
 /// Arguments of a call.
 const MOST_ARGUMENTS: usize = 64;
 
-impl<'a> Machine<'a> {
+impl<'a> Machine<'a, '_> {
     /// The arguments of a call.
     fn arguments(&mut self, arguments: Value<'a>) -> Result<Vec<Value<'a>>, Trouble> {
         match self.node(arguments) {
@@ -32,6 +32,9 @@ impl<'a> Machine<'a> {
         match self.node(class) {
             Some(&Node::Global(Global::Foreign(number))) => {
                 let empty = self.arguments(arguments)?.is_empty();
+                if !empty {
+                    self.called.insert(number);
+                }
                 self.make(Node::Object { class: empty.then_some(number), values: Vec::new(), state: None })
             }
             _ => self.call(class, arguments, at),
@@ -71,9 +74,10 @@ impl<'a> Machine<'a> {
                 self.budget.spend(pairs.len() * size_of::<(Value, Value)>())?;
                 self.make(Node::Dict(pairs))
             }
+            (Global::LoadFromBytes, _) if self.within => trouble("a storage within a storage"),
             (Global::LoadFromBytes, &[Value::Bytes(bytes)]) => {
                 self.budget.spend(bytes.len() / 4)?;
-                let (dtype, storage) = pytorch::storage_in(bytes)?;
+                let (dtype, storage) = pytorch::storage_in(bytes, self.budget)?;
                 self.make(Node::Memory { dtype, storage })
             }
             // Protocols before 3 have no bytes: they come as text, decoded.
@@ -81,7 +85,7 @@ impl<'a> Machine<'a> {
                 let Some(Node::Blob(bytes)) = self.node(blob) else { return trouble("a storage that is no bytes") };
                 let bytes = bytes.clone();
                 self.budget.spend(bytes.len())?;
-                let (dtype, storage) = pytorch::storage_in(&bytes)?;
+                let (dtype, storage) = pytorch::storage_in(&bytes, self.budget)?;
                 let order = storage.order;
                 let storage = Storage::owned(storage.into_bytes()?.into_owned()).with_order(order);
                 self.make(Node::Memory { dtype, storage })
@@ -95,7 +99,12 @@ impl<'a> Machine<'a> {
                 let array = self.array(data, dtype, shape, fortran, at)?;
                 self.make(array)
             }
-            (Global::Encode, &[Value::Text(text), ..]) => {
+            (Global::Encode, &[text, ..]) => {
+                let blob = match self.node(text) {
+                    Some(Node::Blob(text)) => text.clone(),
+                    _ => [].into(),
+                };
+                let text = if let Value::Text(text) = text { text } else { &blob };
                 self.budget.spend(text.len())?;
                 let characters = std::str::from_utf8(text).unwrap_or_default().chars();
                 let bytes = characters.map(|c| u8::try_from(u32::from(c))).collect::<Result<Vec<_>, _>>();
@@ -114,6 +123,10 @@ impl<'a> Machine<'a> {
             (Global::Unsupported(kind), _) => self.make(Node::Unsupported(kind)),
             // Refused in the end; until then what else it names is of interest.
             (Global::Plain | Global::Foreign(_) | Global::DType(_), _) => {
+                if let Global::Foreign(number) = meaning {
+                    self.called.insert(number);
+                }
+                self.budget.spend(arguments.len() * size_of::<Value>())?;
                 self.make(Node::Object { class: None, values: arguments, state: None })
             }
             (meaning, _) => trouble(format!("{meaning:?} is called with arguments of other kinds")),
@@ -157,7 +170,10 @@ impl<'a> Machine<'a> {
             Some(Node::Tuple(values) | Node::List(values)) => values,
             // torch.Size of a tuple.
             Some(Node::Object { values, .. }) => match values[..] {
-                [inner @ Value::Node(_)] if inner != value => return self.sizes(inner),
+                [inner] => match self.node(inner) {
+                    Some(Node::Tuple(values) | Node::List(values)) => values,
+                    _ => return trouble("sizes that are no tuple"),
+                },
                 _ => return trouble("sizes that are no tuple"),
             },
             _ => return trouble("sizes that are no tuple"),
@@ -250,11 +266,16 @@ impl<'a> Machine<'a> {
             },
             _ => return trouble("an array without its data"),
         };
+        let shape = self.sizes(shape)?;
+        let elements = shape.iter().try_fold(1_i64, |all, size| all.checked_mul(*size));
+        let bytes = elements.and_then(|elements| usize::try_from(elements).ok()?.checked_mul(dtype.size()));
+        if bytes != Some(storage.len()) {
+            return trouble(format!("an array of shape {shape:?} with {} bytes", storage.len()));
+        }
         let order = if order == b'>' { ByteOrder::Big } else { ByteOrder::Little };
         self.budget.spend(size_of::<Node>() + size_of::<View>())?;
         self.nodes.push(Node::Memory { dtype, storage: storage.with_order(order) });
         let storage = Value::Node(self.nodes.len() - 1);
-        let shape = self.sizes(shape)?;
         let mut strides: Vec<i64> = vec_with(shape.len())?;
         let mut step = 1_i64;
         let forward: Box<dyn Iterator<Item = &i64>> =

@@ -1,14 +1,16 @@
 //! The stack machine: an opcode at a time, from bytes to nodes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::{Node, Pickle, PickleName, Value};
+use super::{Node, Pickle, PickleName, Value, escapes};
 use crate::alloc::Budget;
 use crate::cursor::Cursor;
 use crate::error::Error;
 
 /// Runs one pickle; the cursor stands behind it afterwards.
-pub(crate) fn read<'a>(cursor: &mut Cursor<'a>) -> Result<Pickle<'a>, Error> {
+///
+/// `within`: whether the pickle itself lies in a pickle, which must hold no further one.
+pub(crate) fn read<'a>(cursor: &mut Cursor<'a>, budget: &mut Budget, within: bool) -> Result<Pickle<'a>, Error> {
     let mut machine = Machine {
         nodes: Vec::new(),
         stack: Vec::new(),
@@ -16,7 +18,9 @@ pub(crate) fn read<'a>(cursor: &mut Cursor<'a>) -> Result<Pickle<'a>, Error> {
         memo: HashMap::new(),
         names: Vec::new(),
         known: HashMap::new(),
-        budget: Budget::new(cursor.remaining()),
+        called: HashSet::new(),
+        budget,
+        within,
     };
     loop {
         let at = cursor.at();
@@ -54,7 +58,7 @@ pub(super) fn trouble<T>(reason: impl Into<String>) -> Result<T, Trouble> {
 }
 
 /// The stack, what was built, and what was named.
-pub(super) struct Machine<'a> {
+pub(super) struct Machine<'a, 'b> {
     pub(super) nodes: Vec<Node<'a>>,
     stack: Vec<Value<'a>>,
     marks: Vec<usize>,
@@ -62,10 +66,13 @@ pub(super) struct Machine<'a> {
     /// Every name once, in the order of the pickle.
     pub(super) names: Vec<PickleName>,
     pub(super) known: HashMap<String, usize>,
-    pub(super) budget: Budget,
+    /// Names that were called as a function.
+    pub(super) called: HashSet<usize>,
+    pub(super) budget: &'b mut Budget,
+    pub(super) within: bool,
 }
 
-impl<'a> Machine<'a> {
+impl<'a> Machine<'a, '_> {
     /// One opcode; the value if it was STOP.
     #[expect(clippy::too_many_lines, reason = "an arm an opcode, to be read against Python's pickletools")]
     fn step(&mut self, cursor: &mut Cursor<'a>) -> Result<Option<Value<'a>>, Trouble> {
@@ -86,7 +93,10 @@ impl<'a> Machine<'a> {
                     return trouble(format!("a frame of {length} bytes leaves the file"));
                 }
             }
-            b'(' => self.marks.push(self.stack.len()),
+            b'(' => {
+                self.budget.spend(2 * size_of::<usize>())?;
+                self.marks.push(self.stack.len());
+            }
             b'0' => drop(self.pop()?),
             b'1' => drop(self.pop_mark()?),
             b'2' => {
@@ -146,11 +156,11 @@ impl<'a> Machine<'a> {
             b'S' => {
                 let line = cursor.line()?;
                 let inner = line.get(1..line.len().saturating_sub(1)).unwrap_or_default();
-                self.push(Value::Text(inner))?;
+                self.text(inner, escapes::of_string)?;
             }
             b'V' => {
                 let line = cursor.line()?;
-                self.push(Value::Text(line))?;
+                self.text(line, escapes::of_unicode)?;
             }
             b'U' | 0x8c => {
                 let length = usize::from(cursor.u8()?);
@@ -312,8 +322,20 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
+    /// Text of protocol 0, which may have escapes.
+    fn text(&mut self, text: &'a [u8], decode: fn(&[u8]) -> Option<Vec<u8>>) -> Result<(), Trouble> {
+        if !text.contains(&b'\\') {
+            return self.push(Value::Text(text));
+        }
+        self.budget.spend(text.len())?;
+        match decode(text) {
+            Some(decoded) => self.make(Node::Blob(decoded.into())),
+            None => trouble("text with an escape that is none"),
+        }
+    }
+
     pub(super) fn make(&mut self, node: Node<'a>) -> Result<(), Trouble> {
-        self.budget.spend(size_of::<Node>())?;
+        self.budget.spend(2 * size_of::<Node>())?;
         self.nodes.push(node);
         self.push(Value::Node(self.nodes.len() - 1))
     }

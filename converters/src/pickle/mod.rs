@@ -5,6 +5,7 @@
 //! refused with the name and its place, even where the result would not depend on it.
 
 mod calls;
+mod escapes;
 mod globals;
 mod machine;
 mod names;

@@ -1,5 +1,7 @@
 //! Every name that a pickle uses, and whether the pickle may use it.
 
+use std::collections::HashMap;
+
 use super::globals::{can_be_module, find};
 use super::machine::{Machine, Trouble, trouble};
 use super::{Global, Node, Pickle, PickleName, Value, Verdict};
@@ -9,7 +11,7 @@ use crate::error::Error;
 /// A name longer than this is none.
 const LONGEST_NAME: usize = 512;
 
-impl<'a> Machine<'a> {
+impl<'a> Machine<'a, '_> {
     pub(super) fn global(&mut self, module: &[u8], name: &[u8], at: usize) -> Result<(), Trouble> {
         if module.len() + name.len() > LONGEST_NAME {
             return trouble(format!("a name of {} bytes", module.len() + name.len()));
@@ -55,14 +57,18 @@ impl<'a> Machine<'a> {
                 set(class, Verdict::Module);
             }
         }
+        // Many objects may share one state.
+        let mut modules: HashMap<usize, bool> = HashMap::new();
         for (class, state) in self.nodes.iter().filter_map(objects) {
             let script = self.names.get(class).is_some_and(|name| name.name.starts_with("__torch__."));
-            let pairs = match state.and_then(|state| self.node(state)) {
-                Some(Node::Dict(pairs)) => &pairs[..],
-                _ => &[],
+            let is_module = match state {
+                Some(Value::Node(number)) => *modules.entry(number).or_insert_with(|| match self.nodes.get(number) {
+                    Some(Node::Dict(pairs)) => pairs.iter().any(|(key, _)| *key == Value::Text(b"_parameters")),
+                    _ => false,
+                }),
+                _ => false,
             };
-            let parameters = |(key, _): &(Value, Value)| *key == Value::Text(b"_parameters");
-            if !(script && state.is_some() || pairs.iter().any(parameters)) {
+            if !(script && state.is_some() || is_module) {
                 set(class, Verdict::Refused);
             }
         }
@@ -83,6 +89,9 @@ impl<'a> Machine<'a> {
                 Node::Object { values, state, .. } => values.iter().chain(state).for_each(&mut loose),
                 _ => {}
             }
+        }
+        for number in &self.called {
+            set(*number, Verdict::Refused);
         }
         for (name, verdict) in self.names.iter_mut().zip(verdicts) {
             name.verdict = verdict;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::File;
+use crate::alloc::Budget;
 use crate::checkpoint::Format;
 use crate::cursor::Cursor;
 use crate::error::Error;
@@ -13,7 +14,7 @@ use crate::zip;
 
 /// The only file in a zip that is no checkpoint itself: as it is, or inflated.
 pub(crate) fn packed(bytes: &[u8]) -> Result<Option<Cow<'_, [u8]>>, Error> {
-    let entries = zip::read(bytes)?;
+    let entries = zip::read(bytes, zip::most_inflated(bytes))?;
     if entries.keys().any(|name| name.ends_with("data.pkl") || name.ends_with("model.json")) {
         return Ok(None);
     }
@@ -26,8 +27,15 @@ pub(crate) fn packed(bytes: &[u8]) -> Result<Option<Cow<'_, [u8]>>, Error> {
 }
 
 /// Reads the archive.
-pub(crate) fn read<'a>(source: &'a Source, bytes: &'a [u8]) -> Result<(Format, File<'a>), Error> {
-    let entries = zip::read(bytes)?;
+///
+/// `packed`: whether the archive was itself inflated, and so must not inflate any further.
+pub(crate) fn read<'a>(
+    source: &'a Source,
+    bytes: &'a [u8],
+    packed: bool,
+    budget: &mut Budget,
+) -> Result<(Format, File<'a>), Error> {
+    let entries = zip::read(bytes, if packed { 0 } else { zip::most_inflated(bytes) })?;
     let refuse = |reason: &str| Error::Malformed { format: zip::FORMAT, offset: 0, reason: reason.to_owned() };
     if entries.keys().any(|name| name.ends_with("model.json")) {
         return Err(refuse("a TorchScript archive of before torch 1.4, which is not read"));
@@ -50,12 +58,12 @@ pub(crate) fn read<'a>(source: &'a Source, bytes: &'a [u8]) -> Result<(Format, F
         Cow::Borrowed(bytes) => bytes,
         Cow::Owned(bytes) => source.keep_pickle(bytes),
     };
-    let pickle = pickle::read(&mut Cursor::new(pickle, format.name()))?;
+    let pickle = pickle::read(&mut Cursor::new(pickle, format.name()), budget, false)?;
     let folder = format!("{root}data/");
     let storages = entries
         .iter()
         .filter_map(|(name, entry)| Some((name.strip_prefix(&folder)?.as_bytes(), entry.storage().with_order(order))));
     let storages = storages.collect();
     super::declared(&pickle).map_err(|reason| refuse(&reason))?;
-    Ok((format, File::new(format.name(), bytes.len(), pickle, storages)))
+    Ok((format, File::new(format.name(), pickle, storages)))
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::{File, declared};
+use crate::alloc::Budget;
 use crate::checkpoint::Format;
 use crate::cursor::Cursor;
 use crate::error::Error;
@@ -20,11 +21,11 @@ pub(crate) fn looks_like(bytes: &[u8]) -> bool {
 }
 
 /// Reads a stream, or a pickle alone.
-pub(crate) fn read(bytes: &[u8]) -> Result<(Format, File<'_>), Error> {
+pub(crate) fn read<'a>(bytes: &'a [u8], budget: &mut Budget, within: bool) -> Result<(Format, File<'a>), Error> {
     let mut cursor = Cursor::new(bytes, Format::PytorchLegacy.name());
-    let first = pickle::read(&mut cursor)?;
+    let first = pickle::read(&mut cursor, budget, within)?;
     if first.root == Value::Big(&MAGIC) {
-        let file = stream(cursor)?;
+        let file = stream(cursor, budget, within)?;
         return Ok((Format::PytorchLegacy, file));
     }
     if cursor.remaining() > 0 {
@@ -33,12 +34,12 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Format, File<'_>), Error> {
         );
     }
     declared(&first).map_err(|reason| cursor.error_at(0, reason))?;
-    Ok((Format::Pickle, File::new(Format::Pickle.name(), bytes.len(), first, HashMap::new())))
+    Ok((Format::Pickle, File::new(Format::Pickle.name(), first, HashMap::new())))
 }
 
 /// A storage that was saved by itself, as pickles hold it.
-pub(crate) fn storage_in(bytes: &[u8]) -> Result<(DType, Storage<'_>), Error> {
-    let (_, file) = read(bytes)?;
+pub(crate) fn storage_in<'a>(bytes: &'a [u8], budget: &mut Budget) -> Result<(DType, Storage<'a>), Error> {
+    let (_, file) = read(bytes, budget, true)?;
     let refuse = |reason: &str| Error::Malformed { format: "pickle", offset: 0, reason: reason.to_owned() };
     match file.pickle.node(file.pickle.root) {
         Some(Node::Storage { dtype: Some(dtype), key, .. }) => match file.storages.get(key) {
@@ -50,21 +51,21 @@ pub(crate) fn storage_in(bytes: &[u8]) -> Result<(DType, Storage<'_>), Error> {
 }
 
 /// After the magic number: protocol, system, object, keys, then for each key its count and its elements.
-fn stream(mut cursor: Cursor<'_>) -> Result<File<'_>, Error> {
+fn stream<'a>(mut cursor: Cursor<'a>, budget: &mut Budget, within: bool) -> Result<File<'a>, Error> {
     let at = cursor.at();
-    if pickle::read(&mut cursor)?.root != Value::Int(1001) {
+    if pickle::read(&mut cursor, budget, within)?.root != Value::Int(1001) {
         return Err(cursor.error_at(at, "a stream of another protocol than 1001"));
     }
     let at = cursor.at();
-    let system = pickle::read(&mut cursor)?;
+    let system = pickle::read(&mut cursor, budget, within)?;
     let order = match system.get(system.root, "little_endian") {
         Some(Value::Bool(true)) => ByteOrder::Little,
         Some(Value::Bool(false)) => ByteOrder::Big,
         _ => return Err(cursor.error_at(at, "it does not say the byte order of its storages")),
     };
-    let object = pickle::read(&mut cursor)?;
+    let object = pickle::read(&mut cursor, budget, within)?;
     let at = cursor.at();
-    let keys = pickle::read(&mut cursor)?;
+    let keys = pickle::read(&mut cursor, budget, within)?;
     let keys = keys.sequence(keys.root).ok_or_else(|| cursor.error_at(at, "the list of storages is none"))?.to_vec();
     let declared = declared(&object).map_err(|reason| cursor.error_at(at, reason))?;
     let mut storages = HashMap::new();
@@ -100,5 +101,5 @@ fn stream(mut cursor: Cursor<'_>) -> Result<File<'_>, Error> {
     if cursor.remaining() > 0 {
         return Err(cursor.error(format!("{} bytes follow the last storage", cursor.remaining())));
     }
-    Ok(File::new(Format::PytorchLegacy.name(), cursor.at(), object, storages))
+    Ok(File::new(Format::PytorchLegacy.name(), object, storages))
 }

@@ -4,7 +4,7 @@ mod archive;
 mod legacy;
 mod tar;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use crate::alloc::Budget;
 use crate::checkpoint::Node as Shown;
@@ -24,7 +24,6 @@ const DEPTH: usize = 64;
 #[derive(Debug)]
 pub(crate) struct File<'a> {
     format: &'static str,
-    len: usize,
     pickle: Pickle<'a>,
     /// Each storage by its key.
     storages: HashMap<&'a [u8], Storage<'a>>,
@@ -58,8 +57,8 @@ fn declared<'a>(pickle: &Pickle<'a>) -> Result<Declared<'a>, String> {
 }
 
 impl<'a> File<'a> {
-    fn new(format: &'static str, len: usize, pickle: Pickle<'a>, storages: HashMap<&'a [u8], Storage<'a>>) -> Self {
-        Self { format, len, pickle, storages, tensors_by_number: HashMap::new() }
+    fn new(format: &'static str, pickle: Pickle<'a>, storages: HashMap<&'a [u8], Storage<'a>>) -> Self {
+        Self { format, pickle, storages, tensors_by_number: HashMap::new() }
     }
 
     /// All that the pickle names.
@@ -68,20 +67,15 @@ impl<'a> File<'a> {
     }
 
     /// Every tensor, and what the modules say of themselves.
-    pub(crate) fn contents(&self) -> Result<Contents<'a>, Error> {
-        let mut walk = Walk {
-            file: self,
-            found: Contents::default(),
-            taken: HashSet::new(),
-            unsupported: Vec::new(),
-            budget: Budget::new(self.len),
-        };
+    pub(crate) fn contents(&self, budget: &mut Budget) -> Result<Contents<'a>, Error> {
+        let mut walk = Walk { file: self, found: Contents::default(), unsupported: Vec::new(), more: 0, budget };
         walk.value(self.pickle.root, "", 0)?;
         match &walk.unsupported[..] {
             [] => Ok(walk.found),
             [(tensor, kind), rest @ ..] => {
                 let others: Vec<_> = rest.iter().map(|(tensor, kind)| format!("; {tensor:?} is {kind}")).collect();
-                let reason = format!("it is {kind}, which is not supported{}", others.concat());
+                let more = if walk.more > 0 { format!("; and {} more", walk.more) } else { String::new() };
+                let reason = format!("it is {kind}, which is not supported{}{more}", others.concat());
                 Err(Error::Tensor { format: self.format, tensor: tensor.clone(), reason })
             }
         }
@@ -114,7 +108,7 @@ impl<'a> File<'a> {
                     None => storage.clone(),
                     Some((first, count)) => {
                         let range = bytes(*first).zip(bytes(*count));
-                        let part = range.and_then(|(first, count)| storage.part(first, count).ok());
+                        let part = range.and_then(|(first, count)| storage.part(first, count));
                         part.ok_or_else(|| refuse("a view that leaves its storage".into()))?
                     }
                 };
@@ -127,13 +121,22 @@ impl<'a> File<'a> {
 
     /// Dictionaries, lists and modules as a tree.
     pub(crate) fn tree(&self) -> Vec<Shown> {
-        let mut seen = vec![false; self.pickle.nodes().len()];
-        vec![self.shown(String::new(), self.pickle.root, 0, &mut seen)]
+        let seen = vec![false; self.pickle.nodes().len()];
+        vec![self.shown(
+            String::new(),
+            self.pickle.root,
+            0,
+            &mut Showing { seen, budget: Budget::for_showing(), full: false },
+        )]
     }
 
-    fn shown(&self, name: String, value: Value<'a>, depth: usize, seen: &mut [bool]) -> Shown {
+    fn shown(&self, name: String, value: Value<'a>, depth: usize, showing: &mut Showing) -> Shown {
+        if showing.budget.spend(256 + name.len()).is_err() {
+            showing.full = true;
+            return Shown { name, text: "… (too much to show)".into(), children: Vec::new() };
+        }
         let leaf = |text: String| Shown { name: name.clone(), text, children: Vec::new() };
-        let Some(node) = self.pickle.node(value) else { return leaf(show(value)) };
+        let Some(node) = self.pickle.node(value) else { return leaf(brief(value)) };
         let numbered = |values: &[Value<'a>]| values.iter().enumerate().map(|(n, v)| (n.to_string(), *v)).collect();
         let (text, inner): (String, Vec<(String, Value<'a>)>) = match node {
             Node::Tensor(view) => return leaf(self.tensor(view).map_or_else(|reason| reason, |t| t.describe())),
@@ -148,7 +151,7 @@ impl<'a> File<'a> {
             Node::NumpyDType { .. } | Node::NumpyArray => return leaf("a part of NumPy".into()),
             Node::Unsupported(kind) => return leaf((*kind).to_owned()),
             Node::Dict(pairs) => {
-                (format!("dict of {}", pairs.len()), pairs.iter().map(|(key, value)| (show(*key), *value)).collect())
+                (format!("dict of {}", pairs.len()), pairs.iter().map(|(key, value)| (brief(*key), *value)).collect())
             }
             Node::List(values) => (format!("list of {}", values.len()), numbered(values)),
             Node::Tuple(values) => (format!("tuple of {}", values.len()), numbered(values)),
@@ -156,7 +159,7 @@ impl<'a> File<'a> {
                 let class = class.and_then(|class| self.pickle.names.get(class));
                 let mut inner: Vec<_> = numbered(values);
                 match state.map(|state| (state, self.pickle.dict(state))) {
-                    Some((_, Some(pairs))) => inner.extend(pairs.iter().map(|(key, value)| (show(*key), *value))),
+                    Some((_, Some(pairs))) => inner.extend(pairs.iter().map(|(key, value)| (brief(*key), *value))),
                     Some((state, None)) => inner.push(("state".into(), state)),
                     None => {}
                 }
@@ -167,26 +170,40 @@ impl<'a> File<'a> {
             return leaf(text);
         }
         let Value::Node(number) = value else { return leaf(text) };
-        match seen.get_mut(number) {
+        match showing.seen.get_mut(number) {
             Some(seen) if !*seen && depth < DEPTH => *seen = true,
             _ => return leaf(format!("{text} (shown above)")),
         }
-        let children = inner.into_iter().map(|(name, value)| self.shown(name, value, depth + 1, seen)).collect();
+        let mut children = Vec::new();
+        for (name, value) in inner {
+            if showing.full {
+                break;
+            }
+            children.push(self.shown(name, value, depth + 1, showing));
+        }
         Shown { name, text, children }
     }
 }
 
-/// From the root to every tensor.
-struct Walk<'f, 'a> {
-    file: &'f File<'a>,
-    found: Contents<'a>,
-    taken: HashSet<String>,
-    unsupported: Vec<(String, &'static str)>,
-    /// A value that is referred to again and again is walked again: lists of lists can make that endless.
+/// How far showing has come.
+struct Showing {
+    seen: Vec<bool>,
     budget: Budget,
+    full: bool,
 }
 
-impl<'a> Walk<'_, 'a> {
+/// From the root to every tensor.
+struct Walk<'f, 'a, 'b> {
+    file: &'f File<'a>,
+    found: Contents<'a>,
+    /// The first tensors of kinds that are refused, and how many more there are.
+    unsupported: Vec<(String, &'static str)>,
+    more: usize,
+    /// A value that is referred to again and again is walked again: lists of lists can make that endless.
+    budget: &'b mut Budget,
+}
+
+impl<'a> Walk<'_, 'a, '_> {
     fn value(&mut self, value: Value<'a>, path: &str, depth: usize) -> Result<(), Error> {
         let file = self.file;
         if depth > DEPTH {
@@ -203,7 +220,10 @@ impl<'a> Walk<'_, 'a> {
                     self.take(tensor.clone(), path)?;
                 }
             }
-            Some(Node::Unsupported(kind)) => self.unsupported.push((path.to_owned(), kind)),
+            Some(Node::Unsupported(kind)) if self.unsupported.len() < 8 => {
+                self.unsupported.push((path.to_owned(), kind));
+            }
+            Some(Node::Unsupported(_)) => self.more += 1,
             Some(Node::Dict(pairs)) => {
                 for (key, inner) in pairs {
                     self.value(*inner, &join(path, &show(*key)), depth + 1)?;
@@ -232,6 +252,8 @@ impl<'a> Walk<'_, 'a> {
     fn module(&mut self, state: Value<'a>, path: &str, depth: usize) -> Result<(), Error> {
         let pickle = &self.file.pickle;
         let attributes = pickle.dict(state).unwrap_or_default();
+        // It is looked through at every visit, and may be visited often.
+        self.spend(path, 8 * attributes.len())?;
         if pickle.get(state, "_parameters").is_none() {
             for (key, inner) in attributes {
                 let is_part = matches!(
@@ -258,10 +280,7 @@ impl<'a> Walk<'_, 'a> {
 
     fn take(&mut self, tensor: Tensor<'a>, path: &str) -> Result<(), Error> {
         let path = if path.is_empty() { "tensor" } else { path };
-        self.spend(path, 2 * path.len() + size_of::<(String, Tensor)>() + 16 * tensor.shape().len())?;
-        if !self.taken.insert(path.to_owned()) {
-            return Err(self.refuse(path, "it comes twice".into()));
-        }
+        self.budget.spend_tensor(path).map_err(|reason| self.refuse(path, reason.to_owned()))?;
         self.found.tensors.push((path.to_owned(), tensor));
         Ok(())
     }
@@ -273,8 +292,7 @@ impl<'a> Walk<'_, 'a> {
     }
 
     fn refuse(&self, path: &str, reason: String) -> Error {
-        let tensor = path.chars().take(120).collect();
-        Error::Tensor { format: self.file.format, tensor, reason }
+        Error::Tensor { format: self.file.format, tensor: path.to_owned(), reason }
     }
 }
 
@@ -291,5 +309,15 @@ fn show(value: Value) -> String {
         Value::Float(number) => number.to_string(),
         Value::Text(text) | Value::Bytes(text) => String::from_utf8_lossy(text).into_owned(),
         Value::Node(_) => "…".into(),
+    }
+}
+
+/// The same, cut to what fits a line.
+fn brief(value: Value) -> String {
+    match value {
+        Value::Text(text) | Value::Bytes(text) if text.len() > 100 => {
+            format!("{}…", String::from_utf8_lossy(text.get(..100).unwrap_or_default()))
+        }
+        value => show(value),
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::File;
+use crate::alloc::Budget;
 use crate::checkpoint::Format;
 use crate::cursor::Cursor;
 use crate::error::Error;
@@ -19,7 +20,7 @@ pub(crate) fn looks_like(bytes: &[u8]) -> bool {
 }
 
 /// Reads the archive.
-pub(crate) fn read(bytes: &[u8]) -> Result<(Format, File<'_>), Error> {
+pub(crate) fn read<'a>(bytes: &'a [u8], budget: &mut Budget) -> Result<(Format, File<'a>), Error> {
     let members = members(bytes)?;
     let member = |name: &str| {
         let is_it = |member: &&Member| member.name.strip_prefix(b"./").unwrap_or(member.name) == name.as_bytes();
@@ -27,10 +28,10 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Format, File<'_>), Error> {
         let Member { from, to, .. } = members.iter().find(is_it).ok_or_else(missing)?;
         Ok::<_, Error>(Cursor::new(bytes.get(..*to).unwrap_or_default(), FORMAT).moved(*from))
     };
-    let storages = storages(&mut member("storages")?)?;
-    let tensors = tensors(&mut member("tensors")?, &storages)?;
-    let object = pickle::read(&mut member("pickle")?)?;
-    let file = File::new(FORMAT, bytes.len(), object, HashMap::new());
+    let storages = storages(&mut member("storages")?, budget)?;
+    let tensors = tensors(&mut member("tensors")?, &storages, budget)?;
+    let object = pickle::read(&mut member("pickle")?, budget, false)?;
+    let file = File::new(FORMAT, object, HashMap::new());
     Ok((Format::PytorchTar, File { tensors_by_number: tensors, ..file }))
 }
 
@@ -71,11 +72,11 @@ fn members(bytes: &[u8]) -> Result<Vec<Member<'_>>, Error> {
 }
 
 /// A count, then for each storage (number, device, class), its size and its elements; then the views of them.
-fn storages<'a>(cursor: &mut Cursor<'a>) -> Result<HashMap<i64, (DType, Storage<'a>)>, Error> {
+fn storages<'a>(cursor: &mut Cursor<'a>, budget: &mut Budget) -> Result<HashMap<i64, (DType, Storage<'a>)>, Error> {
     let mut storages = HashMap::new();
-    for _ in 0..count(cursor)? {
+    for _ in 0..count(cursor, budget)? {
         let at = cursor.at();
-        let described = pickle::read(cursor)?;
+        let described = pickle::read(cursor, budget, false)?;
         let class = |value: Value| match described.node(value) {
             Some(&Node::Global(Global::Storage(dtype))) => Some(dtype),
             _ => None,
@@ -93,7 +94,7 @@ fn storages<'a>(cursor: &mut Cursor<'a>) -> Result<HashMap<i64, (DType, Storage<
         storages.insert(key, (dtype, Storage::plain(cursor.take(len)?)));
     }
     let at = cursor.at();
-    let views = pickle::read(cursor)?;
+    let views = pickle::read(cursor, budget, false)?;
     for view in views.sequence(views.root).unwrap_or_default() {
         let numbers = views.sequence(*view).map(|values| values.iter().map(|value| number(*value)).collect::<Vec<_>>());
         let Some([Some(target), Some(root), Some(offset), Some(elements)]) = numbers.as_deref() else {
@@ -101,7 +102,7 @@ fn storages<'a>(cursor: &mut Cursor<'a>) -> Result<HashMap<i64, (DType, Storage<
         };
         let part = storages.get(root).and_then(|(dtype, storage)| {
             let bytes = |elements: &i64| usize::try_from(*elements).ok()?.checked_mul(dtype.size());
-            Some((*dtype, storage.part(bytes(offset)?, bytes(elements)?).ok()?))
+            Some((*dtype, storage.part(bytes(offset)?, bytes(elements)?)?))
         });
         let part = part.ok_or_else(|| cursor.error_at(at, "a view that leaves its storage"))?;
         storages.insert(*target, part);
@@ -113,11 +114,12 @@ fn storages<'a>(cursor: &mut Cursor<'a>) -> Result<HashMap<i64, (DType, Storage<
 fn tensors<'a>(
     cursor: &mut Cursor<'a>,
     storages: &HashMap<i64, (DType, Storage<'a>)>,
+    budget: &mut Budget,
 ) -> Result<HashMap<i64, Tensor<'a>>, Error> {
     let mut tensors = HashMap::new();
-    for _ in 0..count(cursor)? {
+    for _ in 0..count(cursor, budget)? {
         let at = cursor.at();
-        let described = pickle::read(cursor)?;
+        let described = pickle::read(cursor, budget, false)?;
         let Some(&[key, storage, _]) = described.sequence(described.root) else {
             return Err(cursor.error_at(at, "a tensor is not described by number, storage and class"));
         };
@@ -144,9 +146,9 @@ fn tensors<'a>(
     Ok(tensors)
 }
 
-fn count(cursor: &mut Cursor) -> Result<i64, Error> {
+fn count(cursor: &mut Cursor, budget: &mut Budget) -> Result<i64, Error> {
     let at = cursor.at();
-    let pickle: Pickle = pickle::read(cursor)?;
+    let pickle: Pickle = pickle::read(cursor, budget, false)?;
     number(pickle.root).ok_or_else(|| cursor.error_at(at, "a count that is no number"))
 }
 

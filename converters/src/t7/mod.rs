@@ -10,6 +10,7 @@ mod primitive;
 mod print;
 mod units;
 
+use crate::alloc::Budget;
 use crate::cursor::Cursor;
 use crate::error::Error;
 use crate::tensor::Tensor;
@@ -74,7 +75,6 @@ pub enum Item<'a> {
 pub struct File<'a> {
     items: Vec<Item<'a>>,
     roots: Vec<Value<'a>>,
-    len: usize,
 }
 
 /// Whether the bytes begin as a `.t7`: a tag from 0 to 8, as a 32-bit integer or as text.
@@ -84,10 +84,19 @@ pub(crate) fn looks_like(bytes: &[u8]) -> bool {
 
 /// Parses every object of a file. Byte order, width of `long` and text or binary are found by trying.
 pub fn read(bytes: &[u8]) -> Result<File<'_>, Error> {
+    read_within(bytes, &mut Budget::new(bytes.len()))
+}
+
+/// The same within what is left of a budget.
+pub(crate) fn read_within<'a>(bytes: &'a [u8], budget: &mut Budget) -> Result<File<'a>, Error> {
     let mut furthest = Cursor::new(bytes, FORMAT).error("it begins with no tag from 0 to 8");
     for encoding in Encoding::candidates(bytes) {
-        match object::read(bytes, encoding) {
-            Ok(file) => return Ok(file),
+        let mut attempt = budget.clone();
+        match object::read(bytes, encoding, &mut attempt) {
+            Ok(file) => {
+                *budget = attempt;
+                return Ok(file);
+            }
             Err(error) if error.offset() > furthest.offset() => furthest = error,
             Err(_) => {}
         }

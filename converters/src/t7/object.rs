@@ -13,15 +13,16 @@ use crate::tensor::{DType, Tensor};
 const DEPTH: usize = 128;
 
 /// Parses every object of a file in one encoding.
-pub(super) fn read(bytes: &[u8], encoding: Encoding) -> Result<File<'_>, Error> {
+pub(super) fn read<'a>(bytes: &'a [u8], encoding: Encoding, budget: &mut Budget) -> Result<File<'a>, Error> {
     let mut reader = Reader {
         from: Primitives::new(bytes, encoding),
         memo: HashMap::new(),
-        budget: Budget::new(bytes.len()),
-        file: File { items: Vec::new(), roots: Vec::new(), len: bytes.len() },
+        budget,
+        file: File { items: Vec::new(), roots: Vec::new() },
     };
     loop {
         let root = reader.value(0)?;
+        reader.spend(2 * size_of::<Value>())?;
         reader.file.roots.push(root);
         if reader.from.cursor.remaining() == 0 {
             return Ok(reader.file);
@@ -29,15 +30,19 @@ pub(super) fn read(bytes: &[u8], encoding: Encoding) -> Result<File<'_>, Error> 
     }
 }
 
-struct Reader<'a> {
+struct Reader<'a, 'b> {
     from: Primitives<'a>,
     /// From the file's index to ours.
     memo: HashMap<i32, usize>,
-    budget: Budget,
+    budget: &'b mut Budget,
     file: File<'a>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> Reader<'a, '_> {
+    fn spend(&mut self, bytes: usize) -> Result<(), Error> {
+        self.budget.spend(bytes).map_err(|reason| self.from.cursor.error(reason))
+    }
+
     fn error(&self, reason: impl Into<String>) -> Error {
         self.from.cursor.error(reason)
     }
@@ -80,8 +85,7 @@ impl<'a> Reader<'a> {
 
     /// The number of an item to come.
     fn claim(&mut self) -> Result<usize, Error> {
-        let entry = size_of::<Item>() + 2 * size_of::<(i32, usize)>();
-        self.budget.spend(entry).map_err(|reason| self.error(reason))?;
+        self.spend(2 * size_of::<Item>() + 3 * size_of::<(i32, usize)>())?;
         self.file.items.push(Item::Pending);
         Ok(self.file.items.len() - 1)
     }
@@ -100,7 +104,7 @@ impl<'a> Reader<'a> {
         }
         let mut pairs = Vec::new();
         for _ in 0..count {
-            self.budget.spend(size_of::<(Value, Value)>()).map_err(|reason| self.error(reason))?;
+            self.spend(2 * size_of::<(Value, Value)>())?;
             pairs.push((self.value(depth + 1)?, self.value(depth + 1)?));
         }
         Ok(self.set(number, Item::Table(pairs)))
@@ -161,7 +165,7 @@ impl<'a> Reader<'a> {
         if dimensions > Tensor::MOST_DIMENSIONS {
             return refuse(self, format!("a tensor of {dimensions} dimensions"));
         }
-        self.budget.spend(16 * dimensions).map_err(|reason| self.error(reason))?;
+        self.spend(16 * dimensions)?;
         let shape = (0..dimensions).map(|_| self.from.size()).collect::<Result<Vec<_>, _>>()?;
         let strides = (0..dimensions).map(|_| self.from.size()).collect::<Result<Vec<_>, _>>()?;
         let offset = self.from.size()?;

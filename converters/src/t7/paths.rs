@@ -16,9 +16,8 @@ pub(crate) struct Found<'f, 'a> {
 
 impl<'a> File<'a> {
     /// Every tensor with its path. An object that was met is not entered again, so there are no more than the file has.
-    pub(crate) fn tensors(&self) -> Result<Vec<Found<'_, 'a>>, Error> {
-        let mut walk =
-            Walk { file: self, seen: vec![false; self.items.len()], budget: Budget::new(self.len), found: Vec::new() };
+    pub(crate) fn tensors<'f>(&'f self, budget: &mut Budget) -> Result<Vec<Found<'f, 'a>>, Error> {
+        let mut walk = Walk { file: self, seen: vec![false; self.items.len()], budget, found: Vec::new() };
         for (number, root) in (1..).zip(&self.roots) {
             let path = if self.roots.len() > 1 { format!("object{number}") } else { String::new() };
             walk.collect(*root, &path)?;
@@ -27,25 +26,30 @@ impl<'a> File<'a> {
     }
 }
 
-struct Walk<'f, 'a> {
+struct Walk<'f, 'a, 'b> {
     file: &'f File<'a>,
     seen: Vec<bool>,
     /// Long keys make every path beneath them long.
-    budget: Budget,
+    budget: &'b mut Budget,
     found: Vec<Found<'f, 'a>>,
 }
 
-impl<'a> Walk<'_, 'a> {
+impl<'a> Walk<'_, 'a, '_> {
     fn collect(&mut self, value: Value<'a>, path: &str) -> Result<(), Error> {
         let file = self.file;
         let Value::Item(number) = value else { return Ok(()) };
-        self.budget.spend(2 * path.len() + size_of::<Found>()).map_err(|reason| Error::Tensor {
+        self.budget.spend(2 * path.len() + 64).map_err(|reason| Error::Tensor {
             format: FORMAT,
-            tensor: path.chars().take(120).collect(),
+            tensor: path.to_owned(),
             reason: reason.to_owned(),
         })?;
         if let Some(Item::Tensor { tensor, .. }) = file.item(value) {
             let path = if path.is_empty() { "tensor" } else { path };
+            self.budget.spend_tensor(path).map_err(|reason| Error::Tensor {
+                format: FORMAT,
+                tensor: path.to_owned(),
+                reason: reason.to_owned(),
+            })?;
             self.found.extend(tensor.as_ref().map(|tensor| Found { path: path.to_owned(), item: number, tensor }));
             return Ok(());
         }

@@ -144,6 +144,9 @@ impl<'a> Primitives<'a> {
             }
             end += space + word;
         }
+        if count > 0 && end == rest.len() {
+            return Err(self.cursor.error_at(self.cursor.at() + end, "the file ends within a number"));
+        }
         let words = self.cursor.take(end)?;
         if count > 0 {
             self.cursor.skip_one(b'\n');
@@ -165,7 +168,9 @@ mod tests {
         assert_eq!(text.size().unwrap(), 2);
         let pair = text.elements(DType::F32, 2).unwrap();
         assert_eq!(pair.bytes().unwrap(), [1.5_f32, -2.0].map(f32::to_le_bytes).concat());
-        assert_eq!(text.int().unwrap_err().to_string(), "torch7: byte 19: \"x\" is no integer");
+        assert_eq!(text.int().unwrap_err().to_string(), "torch7: byte 20: the file ends within a number");
+        let mut text = Primitives::new(b"x\n", Encoding::Ascii);
+        assert_eq!(text.int().unwrap_err().to_string(), "torch7: byte 0: \"x\" is no integer");
     }
 
     #[test]

@@ -2,19 +2,46 @@
 
 use super::paths::{show, sorted};
 use super::{File, Item, Value};
+use crate::alloc::Budget;
 use crate::checkpoint::Node;
 use crate::tensor::Tensor;
+
+/// How far showing has come.
+struct Showing {
+    seen: Vec<bool>,
+    budget: Budget,
+    full: bool,
+}
+
+/// A plain value, cut to what fits a line.
+fn brief(value: Value) -> String {
+    match value {
+        Value::Text(text) if text.len() > 100 => format!("{}…", text.get(..100).unwrap_or_default().escape_ascii()),
+        value => show(value),
+    }
+}
 
 impl<'a> File<'a> {
     /// The tree of objects, as `inspect` shows it.
     pub(crate) fn tree(&self) -> Vec<Node> {
-        let mut seen = vec![false; self.items.len()];
-        self.roots.iter().map(|root| self.node(String::new(), *root, &mut seen)).collect()
+        let mut showing = Showing { seen: vec![false; self.items.len()], budget: Budget::for_showing(), full: false };
+        let mut nodes = Vec::new();
+        for root in &self.roots {
+            nodes.push(self.node(String::new(), *root, &mut showing));
+            if showing.full {
+                break;
+            }
+        }
+        nodes
     }
 
-    fn node(&self, name: String, value: Value<'a>, seen: &mut [bool]) -> Node {
+    fn node(&self, name: String, value: Value<'a>, showing: &mut Showing) -> Node {
+        if showing.budget.spend(256 + name.len()).is_err() {
+            showing.full = true;
+            return Node { name, text: "… (too much to show)".into(), children: Vec::new() };
+        }
         let leaf = |text: String| Node { name: name.clone(), text, children: Vec::new() };
-        let Value::Item(number) = value else { return leaf(show(value)) };
+        let Value::Item(number) = value else { return leaf(brief(value)) };
         let label = match self.item(value) {
             Some(Item::Object { class, .. }) => self.describe(value, &String::from_utf8_lossy(class)),
             Some(Item::Table(pairs)) => format!("table of {}", pairs.len()),
@@ -26,22 +53,28 @@ impl<'a> File<'a> {
             Some(Item::Function { .. }) => return leaf("function (never run)".into()),
             Some(Item::Pending) | None => return leaf("?".into()),
         };
-        match seen.get_mut(number) {
+        match showing.seen.get_mut(number) {
             Some(seen) if !*seen => *seen = true,
             _ => return leaf(format!("{label} (shown above)")),
         }
         let pairs = sorted(self.pairs(value).unwrap_or_default());
         let modules = self.class(value).and_then(|_| self.field(value, "modules"));
         let (modules, fields): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(_, inner)| Some(*inner) == modules);
-        let mut children: Vec<_> = fields.into_iter().map(|(key, inner)| self.node(show(key), inner, seen)).collect();
+        let mut children = Vec::new();
+        for (key, inner) in fields {
+            if showing.full {
+                break;
+            }
+            children.push(self.node(brief(key), inner, showing));
+        }
         if let [(_, modules)] = modules[..] {
-            children.extend(self.modules(value, modules, seen));
+            children.extend(self.modules(value, modules, showing));
         }
         Node { name, text: label, children }
     }
 
     /// The modules of a container, between the lines that show how the input passes through them.
-    fn modules(&self, container: Value<'a>, modules: Value<'a>, seen: &mut [bool]) -> Vec<Node> {
+    fn modules(&self, container: Value<'a>, modules: Value<'a>, showing: &mut Showing) -> Vec<Node> {
         let modules = self.array(modules);
         let line = |text: String| Node { name: String::new(), text, children: Vec::new() };
         let kind = self.class(container).and_then(|class| class.rsplit('.').next());
@@ -52,8 +85,13 @@ impl<'a> File<'a> {
             (Some("Sequential"), _) => (Some(format!("[input -> {}output]", numbers.concat())), None, ""),
             _ => (None, None, ""),
         };
-        let inner = (1..).zip(modules).map(|(number, module)| self.node(format!("{step}({number})"), module, seen));
-        let inner: Vec<_> = inner.collect();
+        let mut inner = Vec::new();
+        for (number, module) in (1..).zip(modules) {
+            if showing.full {
+                break;
+            }
+            inner.push(self.node(format!("{step}({number})"), module, showing));
+        }
         first.map(line).into_iter().chain(inner).chain(last.map(line)).collect()
     }
 
