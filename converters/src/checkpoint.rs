@@ -186,7 +186,7 @@ impl<'a> Checkpoint<'a> {
                 _ if !seen.insert(name.as_str()) => "it comes twice".to_owned(),
                 _ => continue,
             };
-            return Err(Error::Tensor { format: self.format().name(), tensor: name.clone(), reason });
+            return Err(Error::Tensor { format: self.format().name(), offset: 0, tensor: name.clone(), reason });
         }
         Ok(())
     }

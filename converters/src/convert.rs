@@ -155,6 +155,13 @@ fn account<'a>(
         };
         report.entries.push(Entry { source, fate });
     }
+    let mut misfits = HashMap::new();
+    for param in config.params() {
+        if let Some(tensor) = named.get(&param.name).filter(|tensor| tensor.shape() != param.shape) {
+            misfits.insert(param.name.clone(), (tensor.shape().to_vec(), param.shape));
+            named.remove(&param.name);
+        }
+    }
     let done = fold::apply(config, &mapping.folds, &mut named)?;
     report.made = done.made;
     let mut changes: HashMap<String, Vec<Change>> = HashMap::new();
@@ -164,12 +171,9 @@ fn account<'a>(
     let into: HashMap<String, Vec<String>> = done.into.into_iter().collect();
 
     let mut tensors = Vec::new();
-    let mut misfits = HashMap::new();
     for param in config.params() {
         match named.remove(&param.name) {
-            Some(tensor) if tensor.shape() != param.shape => {
-                misfits.insert(param.name, (tensor.shape().to_vec(), param.shape));
-            }
+            None if misfits.contains_key(&param.name) => {}
             Some(mut tensor) => {
                 let wanted = match param.role {
                     Role::RunningMean | Role::RunningVar => dtype.map(|_| DType::F32),

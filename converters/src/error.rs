@@ -35,10 +35,12 @@ pub enum Error {
         names: Vec<PickleName>,
     },
     /// A tensor that cannot be had.
-    #[error("{format}: tensor {:?}: {}", cut(tensor), line(reason))]
+    #[error("{format}: byte {offset}: tensor {:?}: {}", cut(tensor), line(reason))]
     Tensor {
         /// The format that was being read.
         format: &'static str,
+        /// Where it is described: offset into the file, or into the pickle that lies in it; 0 where that is not known.
+        offset: usize,
         /// The tensor.
         tensor: String,
         /// What is wrong with it.
@@ -90,7 +92,7 @@ impl Error {
     /// Where in the file, if that is known.
     pub fn offset(&self) -> usize {
         match self {
-            Self::Malformed { offset, .. } | Self::Unsafe { offset, .. } => *offset,
+            Self::Malformed { offset, .. } | Self::Unsafe { offset, .. } | Self::Tensor { offset, .. } => *offset,
             _ => 0,
         }
     }

@@ -69,8 +69,12 @@ impl<'a> Mapping<'a> {
                         let (tensor, changes) = match shape {
                             None => (tensor.clone(), Vec::new()),
                             Some(shape) => {
-                                let refuse =
-                                    |reason| Error::Tensor { format: t7::FORMAT, tensor: path.clone(), reason };
+                                let refuse = |reason| Error::Tensor {
+                                    format: t7::FORMAT,
+                                    offset: 0,
+                                    tensor: path.clone(),
+                                    reason,
+                                };
                                 let reshaped = tensor.reshape(shape.clone()).map_err(refuse)?;
                                 (reshaped, vec![Change::Reshaped(tensor.shape().to_vec())])
                             }

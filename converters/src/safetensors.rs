@@ -121,7 +121,7 @@ pub(crate) fn read<'a>(bytes: &'a [u8], budget: &mut Budget) -> Result<Found<'a>
     let mut tensors = Vec::new();
     let mut spans = Vec::new();
     for (name, entry) in header.entries {
-        let refuse = |reason: String| Error::Tensor { format: FORMAT, tensor: name.clone(), reason };
+        let refuse = |reason: String| Error::Tensor { format: FORMAT, offset: 8, tensor: name.clone(), reason };
         let dtype = DType::from_name(&entry.dtype);
         let dtype = dtype.ok_or_else(|| refuse(format!("type {} is not supported", entry.dtype)))?;
         budget.spend_tensor(&name).map_err(|reason| refuse(reason.to_owned()))?;

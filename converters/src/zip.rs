@@ -12,6 +12,9 @@ const END_SIZE: usize = 22;
 /// The comment behind the end record is at most this long.
 const MOST_COMMENT: usize = u16::MAX as usize;
 
+/// Entries of an archive; DenseNet-264 with its optimiser has 5000.
+const MOST_ENTRIES: usize = 65_536;
+
 /// What the deflated entries of a file may take together: weights hardly shrink, so much more than the file is an attack on
 /// memory.
 pub(crate) fn most_inflated(bytes: &[u8]) -> usize {
@@ -50,8 +53,12 @@ pub(crate) fn read(bytes: &[u8], most: usize) -> Result<BTreeMap<&str, Entry<'_>
     if count > cursor.remaining() / 46 {
         return Err(cursor.error(format!("a directory of {count} entries does not fit the file")));
     }
+    if count > MOST_ENTRIES {
+        return Err(cursor.error(format!("a directory of {count} entries; no checkpoint has so many")));
+    }
     let mut inflated = most;
     let mut entries = BTreeMap::new();
+    let mut spans = Vec::new();
     for _ in 0..count {
         let at = cursor.at();
         let (name, entry) = entry(bytes, &mut cursor)?;
@@ -65,8 +72,16 @@ pub(crate) fn read(bytes: &[u8], most: usize) -> Result<BTreeMap<&str, Entry<'_>
                 )
             })?;
         }
+        spans.push((entry.offset, entry.bytes.len()));
         if entries.insert(name, entry).is_some() {
             return Err(cursor.error_at(at, format!("two entries are called {name:?}")));
+        }
+    }
+    // Entries that share their data could be checked again and again.
+    spans.sort_unstable();
+    for (&(from, len), &(next, _)) in spans.iter().zip(spans.iter().skip(1)) {
+        if from + len > next {
+            return Err(cursor.error_at(next, "two entries overlap"));
         }
     }
     if !cursor.take(4)?.starts_with(b"PK") {

@@ -76,47 +76,46 @@ impl<'a> File<'a> {
                 let others: Vec<_> = rest.iter().map(|(tensor, kind)| format!("; {tensor:?} is {kind}")).collect();
                 let more = if walk.more > 0 { format!("; and {} more", walk.more) } else { String::new() };
                 let reason = format!("it is {kind}, which is not supported{}{more}", others.concat());
-                Err(Error::Tensor { format: self.format, tensor: tensor.clone(), reason })
+                Err(Error::Tensor { format: self.format, offset: 0, tensor: tensor.clone(), reason })
             }
         }
     }
 
     fn tensor(&self, view: &View<'a>) -> Result<Tensor<'a>, String> {
-        let refuse = |reason: String| format!("pickle byte {}: {reason}", view.at);
         let sizes = |values: &[i64]| values.iter().map(|&size| usize::try_from(size).ok()).collect::<Option<Vec<_>>>();
         let (Some(shape), Some(strides), Ok(offset)) =
             (sizes(&view.shape), sizes(&view.strides), usize::try_from(view.offset))
         else {
-            return Err(refuse("a size, stride or offset is negative".into()));
+            return Err("a size, stride or offset is negative".into());
         };
         let (dtype, storage) = match self.pickle.node(view.storage) {
             Some(Node::Memory { dtype, storage }) => (view.dtype.unwrap_or(*dtype), storage.clone()),
             Some(Node::Storage { dtype, key, elements, view: part }) => {
                 let shown = key.get(..64).unwrap_or(key).escape_ascii();
                 let storage = self.storages.get(key);
-                let storage = storage.ok_or_else(|| refuse(format!("its storage \"{shown}\" is not in the file")))?;
+                let storage = storage.ok_or_else(|| format!("its storage \"{shown}\" is not in the file"))?;
                 let size = dtype.map_or(1, DType::size);
                 let bytes = |elements: i64| usize::try_from(elements).ok()?.checked_mul(size);
                 if bytes(*elements) != Some(storage.len()) {
                     let (held, kind) = (storage.len(), dtype.map_or("bytes", DType::name));
                     let reason =
                         format!("its storage has {held} bytes where {elements} elements of {kind} are announced");
-                    return Err(refuse(reason));
+                    return Err(reason);
                 }
-                let Some(dtype) = view.dtype.or(*dtype) else { return Err(refuse("its type is not said".into())) };
+                let Some(dtype) = view.dtype.or(*dtype) else { return Err("its type is not said".into()) };
                 let storage = match part {
                     None => storage.clone(),
                     Some((first, count)) => {
                         let range = bytes(*first).zip(bytes(*count));
                         let part = range.and_then(|(first, count)| storage.part(first, count));
-                        part.ok_or_else(|| refuse("a view that leaves its storage".into()))?
+                        part.ok_or_else(|| "a view that leaves its storage".to_owned())?
                     }
                 };
                 (dtype, storage)
             }
-            _ => return Err(refuse("it is made of no storage".into())),
+            _ => return Err("it is made of no storage".into()),
         };
-        Tensor::new(dtype, shape, strides, offset, storage).map_err(refuse)
+        Tensor::new(dtype, shape, strides, offset, storage)
     }
 
     /// Dictionaries, lists and modules as a tree.
@@ -212,7 +211,12 @@ impl<'a> Walk<'_, 'a, '_> {
         self.spend(path, path.len() + 64)?;
         match file.pickle.node(value) {
             Some(Node::Tensor(view)) => {
-                let tensor = file.tensor(view).map_err(|reason| self.refuse(path, reason))?;
+                let tensor = file.tensor(view).map_err(|reason| Error::Tensor {
+                    format: file.format,
+                    offset: view.at,
+                    tensor: path.to_owned(),
+                    reason,
+                })?;
                 self.take(tensor, path)?;
             }
             Some(Node::Persistent(number)) => {
@@ -292,7 +296,7 @@ impl<'a> Walk<'_, 'a, '_> {
     }
 
     fn refuse(&self, path: &str, reason: String) -> Error {
-        Error::Tensor { format: self.file.format, tensor: path.to_owned(), reason }
+        Error::Tensor { format: self.file.format, offset: 0, tensor: path.to_owned(), reason }
     }
 }
 

@@ -91,6 +91,7 @@ fn storages<'a>(cursor: &mut Cursor<'a>, budget: &mut Budget) -> Result<HashMap<
         let elements = cursor.i64()?;
         let len = usize::try_from(elements).ok().and_then(|elements| elements.checked_mul(dtype.size()));
         let len = len.ok_or_else(|| cursor.error_at(here, format!("a storage of {elements} elements")))?;
+        budget.spend(512).map_err(|reason| cursor.error_at(at, reason))?;
         storages.insert(key, (dtype, Storage::plain(cursor.take(len)?)));
     }
     let at = cursor.at();
@@ -105,6 +106,7 @@ fn storages<'a>(cursor: &mut Cursor<'a>, budget: &mut Budget) -> Result<HashMap<
             Some((*dtype, storage.part(bytes(offset)?, bytes(elements)?)?))
         });
         let part = part.ok_or_else(|| cursor.error_at(at, "a view that leaves its storage"))?;
+        budget.spend(512).map_err(|reason| cursor.error_at(at, reason))?;
         storages.insert(*target, part);
     }
     Ok(storages)
@@ -140,6 +142,7 @@ fn tensors<'a>(
         let shape = (0..dimensions).map(|_| size()).collect::<Result<Vec<_>, _>>()?;
         let strides = (0..dimensions).map(|_| size()).collect::<Result<Vec<_>, _>>()?;
         let offset = size()?;
+        budget.spend(512 + 16 * dimensions).map_err(|reason| cursor.error_at(at, reason))?;
         let tensor = Tensor::new(*dtype, shape, strides, offset, storage.clone());
         tensors.insert(key, tensor.map_err(|reason| cursor.error_at(at, reason))?);
     }

@@ -74,6 +74,8 @@ pub enum Item<'a> {
 #[derive(Debug)]
 pub struct File<'a> {
     items: Vec<Item<'a>>,
+    /// Where each item is defined.
+    offsets: Vec<usize>,
     roots: Vec<Value<'a>>,
 }
 
@@ -121,6 +123,11 @@ impl<'a> File<'a> {
             Value::Item(number) => self.items.get(number),
             _ => None,
         }
+    }
+
+    /// Where in the file an item is defined.
+    pub(crate) fn offset(&self, item: usize) -> usize {
+        self.offsets.get(item).copied().unwrap_or_default()
     }
 
     /// A field of an object, or the value of a text key of a table.

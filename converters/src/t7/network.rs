@@ -43,14 +43,14 @@ pub(crate) fn find(file: &File, choice: &Choice) -> Result<Network, Error> {
     let mut seen = vec![false; file.items().len()];
     for (number, root) in (1..).zip(file.roots()) {
         let path = if file.roots().len() > 1 { format!("object{number}") } else { String::new() };
-        containers(file, *root, &path, &mut seen, &mut candidates);
+        containers(file, *root, &path, 0, &mut seen, &mut candidates);
     }
     let paths = candidates.iter().map(|(path, _)| path.clone()).collect();
     let Some(chosen) = choice.of(paths)? else {
         return Err(Error::Layout("the file holds no network; `inspect` shows what it holds".into()));
     };
     let root = candidates.into_iter().find(|(path, _)| *path == chosen).map_or(Value::Nil, |(_, value)| value);
-    let mut walk = Walk { file, pending: 1.0, head: Head::Logits };
+    let mut walk = Walk { file, pending: 1.0, head: Head::Logits, visits: 0 };
     let mut units = Vec::new();
     walk.flatten(root, &chosen, 0, &mut units)?;
     if walk.pending != 1.0 {
@@ -66,9 +66,13 @@ fn containers<'a>(
     file: &File<'a>,
     value: Value<'a>,
     path: &str,
+    depth: usize,
     seen: &mut [bool],
     found: &mut Vec<(String, Value<'a>)>,
 ) {
+    if depth > super::paths::DEPTH {
+        return;
+    }
     match value {
         Value::Item(number) => match seen.get_mut(number) {
             Some(seen) if !*seen => *seen = true,
@@ -83,7 +87,7 @@ fn containers<'a>(
         return;
     }
     for (key, inner) in super::paths::sorted(file.pairs(value).unwrap_or_default()) {
-        containers(file, *inner, &join(path, &super::paths::show(*key)), seen, found);
+        containers(file, *inner, &join(path, &super::paths::show(*key)), depth + 1, seen, found);
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) fn read<'a>(bytes: &'a [u8], encoding: Encoding, budget: &mut Budget)
         from: Primitives::new(bytes, encoding),
         memo: HashMap::new(),
         budget,
-        file: File { items: Vec::new(), roots: Vec::new() },
+        file: File { items: Vec::new(), offsets: Vec::new(), roots: Vec::new() },
     };
     loop {
         let root = reader.value(0)?;
@@ -85,8 +85,9 @@ impl<'a> Reader<'a, '_> {
 
     /// The number of an item to come.
     fn claim(&mut self) -> Result<usize, Error> {
-        self.spend(2 * size_of::<Item>() + 3 * size_of::<(i32, usize)>())?;
+        self.spend(2 * size_of::<(Item, usize)>() + 3 * size_of::<(i32, usize)>())?;
         self.file.items.push(Item::Pending);
+        self.file.offsets.push(self.from.cursor.at());
         Ok(self.file.items.len() - 1)
     }
 

@@ -5,6 +5,11 @@ use crate::alloc::Budget;
 use crate::error::Error;
 use crate::tensor::Tensor;
 
+/// Objects that refer to each other, one after the other. Reading bounds how deep they are written, not how they refer.
+pub(super) const DEPTH: usize = 256;
+/// Bytes of a key.
+const LONGEST_KEY: usize = 1024;
+
 /// A tensor of a file, with a path that leads to it.
 #[derive(Debug)]
 pub(crate) struct Found<'f, 'a> {
@@ -20,7 +25,7 @@ impl<'a> File<'a> {
         let mut walk = Walk { file: self, seen: vec![false; self.items.len()], budget, found: Vec::new() };
         for (number, root) in (1..).zip(&self.roots) {
             let path = if self.roots.len() > 1 { format!("object{number}") } else { String::new() };
-            walk.collect(*root, &path)?;
+            walk.collect(*root, &path, 0)?;
         }
         Ok(walk.found)
     }
@@ -35,21 +40,20 @@ struct Walk<'f, 'a, 'b> {
 }
 
 impl<'a> Walk<'_, 'a, '_> {
-    fn collect(&mut self, value: Value<'a>, path: &str) -> Result<(), Error> {
+    fn collect(&mut self, value: Value<'a>, path: &str, depth: usize) -> Result<(), Error> {
         let file = self.file;
         let Value::Item(number) = value else { return Ok(()) };
-        self.budget.spend(2 * path.len() + 64).map_err(|reason| Error::Tensor {
-            format: FORMAT,
-            tensor: path.to_owned(),
-            reason: reason.to_owned(),
-        })?;
+        let refuse = |reason: &str| {
+            let (offset, tensor, reason) = (file.offset(number), path.to_owned(), reason.to_owned());
+            Error::Tensor { format: FORMAT, offset, tensor, reason }
+        };
+        if depth > DEPTH {
+            return Err(refuse("objects refer to each other in too long a chain"));
+        }
+        self.budget.spend(2 * path.len() + 64).map_err(refuse)?;
         if let Some(Item::Tensor { tensor, .. }) = file.item(value) {
             let path = if path.is_empty() { "tensor" } else { path };
-            self.budget.spend_tensor(path).map_err(|reason| Error::Tensor {
-                format: FORMAT,
-                tensor: path.to_owned(),
-                reason: reason.to_owned(),
-            })?;
+            self.budget.spend_tensor(path).map_err(refuse)?;
             self.found.extend(tensor.as_ref().map(|tensor| Found { path: path.to_owned(), item: number, tensor }));
             return Ok(());
         }
@@ -63,12 +67,15 @@ impl<'a> Walk<'_, 'a, '_> {
         // A DenseConnectLayerCustom lists the same tensors once more, under copies of net1 and net2.
         let is_twice = file.field(value, "net1").is_some();
         for (key, inner) in sorted(pairs) {
+            if matches!(key, Value::Text(text) if text.len() > LONGEST_KEY) {
+                return Err(refuse("a key in it is longer than any name"));
+            }
             let name = show(*key);
             if is_twice && name == "modules" {
                 continue;
             }
             let path = if is_module && name == "modules" { path.to_owned() } else { join(path, &name) };
-            self.collect(*inner, &path)?;
+            self.collect(*inner, &path, depth + 1)?;
         }
         Ok(())
     }
@@ -86,6 +93,7 @@ pub(super) fn sorted<'s, 'a>(pairs: &'s [(Value<'a>, Value<'a>)]) -> Vec<&'s (Va
         (Value::Number(a), Value::Number(b)) => a.total_cmp(b),
         (Value::Number(_), _) => std::cmp::Ordering::Less,
         (_, Value::Number(_)) => std::cmp::Ordering::Greater,
+        (Value::Text(a), Value::Text(b)) => a.cmp(b),
         _ => show(*a).cmp(&show(*b)),
     });
     pairs

@@ -1,6 +1,6 @@
 //! A file as a tree: modules as Torch prints them, with the fields that Torch leaves out.
 
-use super::paths::{show, sorted};
+use super::paths::{DEPTH, show, sorted};
 use super::{File, Item, Value};
 use crate::alloc::Budget;
 use crate::checkpoint::Node;
@@ -27,7 +27,7 @@ impl<'a> File<'a> {
         let mut showing = Showing { seen: vec![false; self.items.len()], budget: Budget::for_showing(), full: false };
         let mut nodes = Vec::new();
         for root in &self.roots {
-            nodes.push(self.node(String::new(), *root, &mut showing));
+            nodes.push(self.node(String::new(), *root, 0, &mut showing));
             if showing.full {
                 break;
             }
@@ -35,7 +35,7 @@ impl<'a> File<'a> {
         nodes
     }
 
-    fn node(&self, name: String, value: Value<'a>, showing: &mut Showing) -> Node {
+    fn node(&self, name: String, value: Value<'a>, depth: usize, showing: &mut Showing) -> Node {
         if showing.budget.spend(256 + name.len()).is_err() {
             showing.full = true;
             return Node { name, text: "… (too much to show)".into(), children: Vec::new() };
@@ -54,7 +54,7 @@ impl<'a> File<'a> {
             Some(Item::Pending) | None => return leaf("?".into()),
         };
         match showing.seen.get_mut(number) {
-            Some(seen) if !*seen => *seen = true,
+            Some(seen) if !*seen && depth < DEPTH => *seen = true,
             _ => return leaf(format!("{label} (shown above)")),
         }
         let pairs = sorted(self.pairs(value).unwrap_or_default());
@@ -65,16 +65,16 @@ impl<'a> File<'a> {
             if showing.full {
                 break;
             }
-            children.push(self.node(brief(key), inner, showing));
+            children.push(self.node(brief(key), inner, depth + 1, showing));
         }
         if let [(_, modules)] = modules[..] {
-            children.extend(self.modules(value, modules, showing));
+            children.extend(self.modules(value, modules, depth, showing));
         }
         Node { name, text: label, children }
     }
 
     /// The modules of a container, between the lines that show how the input passes through them.
-    fn modules(&self, container: Value<'a>, modules: Value<'a>, showing: &mut Showing) -> Vec<Node> {
+    fn modules(&self, container: Value<'a>, modules: Value<'a>, depth: usize, showing: &mut Showing) -> Vec<Node> {
         let modules = self.array(modules);
         let line = |text: String| Node { name: String::new(), text, children: Vec::new() };
         let kind = self.class(container).and_then(|class| class.rsplit('.').next());
@@ -90,7 +90,7 @@ impl<'a> File<'a> {
             if showing.full {
                 break;
             }
-            inner.push(self.node(format!("{step}({number})"), module, showing));
+            inner.push(self.node(format!("{step}({number})"), module, depth + 1, showing));
         }
         first.map(line).into_iter().chain(inner).chain(last.map(line)).collect()
     }

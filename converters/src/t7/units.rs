@@ -45,12 +45,17 @@ impl Unit<'_> {
     }
 }
 
+/// DenseNet-264 has about 1700.
+const MOST_MODULES: usize = 1 << 16;
+
 /// From containers to the sequence.
 pub(super) struct Walk<'f, 'a> {
     pub(super) file: &'f File<'a>,
     /// A factor that waits for the unit which it can be worked into.
     pub(super) pending: f64,
     pub(super) head: Head,
+    /// Modules met; one that is referred to again counts again.
+    pub(super) visits: usize,
 }
 
 impl<'a> Walk<'_, 'a> {
@@ -64,8 +69,9 @@ impl<'a> Walk<'_, 'a> {
         let class = self.file.class(module).unwrap_or("?");
         let refuse = |reason: &str| Err(Error::Layout(format!("module {path} ({class}) {reason}")));
         let number = |name| self.file.number(module, name);
-        if depth > 32 {
-            return refuse("is nested too deep");
+        self.visits += 1;
+        if depth > 32 || self.visits > MOST_MODULES {
+            return refuse("is nested too deep, or again and again");
         }
         // cudnn's classes and nn's hold the same fields.
         let kind = class.rsplit('.').next().unwrap_or_default();
