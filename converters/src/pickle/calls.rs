@@ -113,8 +113,14 @@ impl<'a> Machine<'a, '_> {
                     Err(_) => trouble("text that stands for no bytes"),
                 }
             }
-            (Global::Reconstructor, &[class, ..]) => match self.node(class) {
+            (Global::Reconstructor, &[class, ref base @ ..]) => match self.node(class) {
                 Some(&Node::Global(Global::Foreign(number))) => {
+                    // A class is taken in its own place only.
+                    for value in base {
+                        if let Some(&Node::Global(Global::Foreign(number))) = self.node(*value) {
+                            self.called.insert(number);
+                        }
+                    }
                     self.consume(tuple);
                     self.make(Node::Object { class: Some(number), values: Vec::new(), state: None })
                 }
