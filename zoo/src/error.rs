@@ -12,12 +12,14 @@ pub enum Error {
     Unknown { name: String, hint: String },
     #[error("{name:?} could be any of {}; name one", candidates.join(", "))]
     Ambiguous { name: String, candidates: Vec<String> },
-    #[error("{name} is listed, but `convert` does not read its network")]
+    #[error("{name} is listed, but `convert` does not read its format or network yet; `info {name}` shows where it is")]
     NotConvertible { name: String },
     #[error("{name} is not in the cache; run `fetch {name}` first")]
     NotCached { name: String },
     #[error("no home directory to keep a cache in; set DENSENET_ZOO_CACHE to a folder")]
     NoHome,
+    #[error("{}: no such file or folder; --zoo and DENSENET_ZOO_PATH take TOML files and folders of them", path.display())]
+    NoCatalogue { path: PathBuf },
     #[error("{name} is in both {first} and {second}; rename one")]
     Clash { name: String, first: String, second: String },
     #[error("{source_name}: wrong {strength}: expected {expected}, computed {computed}; nothing of it is trusted")]
@@ -49,6 +51,10 @@ pub enum Error {
         dir.display()
     )]
     NoSpace { dir: PathBuf, free: u64, needed: u64 },
+    #[error("{key:?} is no minisign public key, and no file that holds one")]
+    BadKey { key: String },
+    #[error("{}: not as it was signed: {reason}; nothing of it is used", file.display())]
+    Signature { file: PathBuf, reason: String },
     #[error("{name}: every source failed: {}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     AllFailed { name: String, errors: Vec<Error> },
     #[error("cannot {action} {}: {source}", path.display())]
@@ -82,8 +88,10 @@ impl Error {
             | Self::Ambiguous { .. }
             | Self::NotConvertible { .. }
             | Self::NotCached { .. }
+            | Self::BadKey { .. }
             | Self::Clash { .. } => ErrorKind::Usage,
             Self::WrongDigest { .. }
+            | Self::Signature { .. }
             | Self::NoAddress { .. }
             | Self::NoDigest { .. }
             | Self::Pin { .. }
@@ -98,7 +106,7 @@ impl Error {
                 let kinds = || errors.iter().map(Self::kind);
                 kinds().find(|kind| *kind == ErrorKind::Negative).or(kinds().next_back()).unwrap_or(ErrorKind::Network)
             }
-            Self::NoHome | Self::NoSpace { .. } | Self::Io { .. } | Self::Converted { .. } => ErrorKind::Disk,
+            Self::NoHome | Self::NoCatalogue { .. } | Self::NoSpace { .. } | Self::Io { .. } | Self::Converted { .. } => ErrorKind::Disk,
             Self::Malformed { .. } => ErrorKind::Malformed,
         }
     }
