@@ -1,5 +1,7 @@
 //! Whole commands through the binary, and the library against what other programs computed.
 
+#[path = "cli/catalogue.rs"]
+mod catalogue;
 #[path = "convert/mod.rs"]
 mod conversions;
 #[path = "cli/convert.rs"]

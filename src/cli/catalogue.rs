@@ -1,17 +1,77 @@
 //! `list` and `info`: what is known of each weight.
 
-use clap::Args;
-use densenet_registry::{Cache, Weight};
+use std::cmp::Ordering;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, ValueEnum};
+use densenet_arch::Config;
+use densenet_registry::{Cache, Catalogue, Digest, Known, SourceFormat, Weight};
 use densenet_zoo::Result;
 use densenet_zoo::store::Store;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Format, FormatArg, output};
 
+mod columns;
+mod markdown;
+
 #[derive(Args)]
 pub(super) struct List {
-    #[command(flatten)]
-    print: FormatArg,
+    /// Of this network only: densenet-169, densenet169.
+    #[arg(long, value_name = "NAME")]
+    arch: Option<String>,
+    /// In this format only.
+    #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(SourceFormat::ALL.map(SourceFormat::name)))]
+    format_of: Option<String>,
+    /// Whose licence, as stated, holds this text: apache, "none stated".
+    #[arg(long, alias = "license", value_name = "TEXT")]
+    licence: Option<String>,
+    /// Of whose digest so much is known.
+    #[arg(long, value_name = "HOW MUCH")]
+    digest: Option<DigestArg>,
+    /// What `convert` reads today.
+    #[arg(long)]
+    convertible: bool,
+    /// In this order; what is not known comes last.
+    #[arg(long, value_enum, value_name = "BY")]
+    sort: Option<Sort>,
+    /// How the list is printed on stdout.
+    #[arg(long, value_enum, default_value = "human")]
+    format: ListFormat,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DigestArg {
+    /// The whole sha256.
+    Full,
+    /// Less: a prefix, sha1, md5, or that of a file inside.
+    Partial,
+    /// Nothing.
+    None,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Sort {
+    /// By name.
+    Name,
+    /// Smallest file first.
+    Size,
+    /// Lowest published top-1 error first, whatever it was measured on.
+    Error,
+    /// Fewest parameters first.
+    Params,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ListFormat {
+    /// A table as wide as the terminal.
+    Human,
+    /// An array.
+    Json,
+    /// CATALOGUE.md's form, without what is cached here.
+    Markdown,
 }
 
 #[derive(Args)]
@@ -24,27 +84,52 @@ pub(super) struct Info {
 
 impl List {
     pub(super) fn run(self, store: &Store) -> Result<()> {
-        let weights = store.catalogue.weights();
-        if self.print.format == Format::Json {
-            return output::print_json(&weights.iter().map(describe).collect());
+        let mut weights: Vec<_> = store.catalogue.weights().iter().filter(|weight| self.takes(weight)).collect();
+        if let Some(sort) = self.sort {
+            weights.sort_by(|a, b| sort.order(a, b));
         }
-        let rows = weights.iter().map(|weight| {
-            let config = weight.config().ok();
-            let millions = |count: u64, unit: f64, digits: usize| format!("{:.digits$}", count as f64 / unit);
-            vec![
-                weight.name.clone(),
-                config.as_ref().map_or("-".into(), |config| millions(config.parameter_count() as u64, 1e6, 2)),
-                config.as_ref().map_or("-".into(), |config| {
-                    millions(config.multiply_adds(config.input_size(), config.input_size()), 1e9, 3)
-                }),
-                weight.published.first().map_or("-".into(), |published| format!("{:.2}", published.top1_error)),
-                weight.digest_strength().to_owned(),
-                if is_cached(weight) { "yes" } else { "" }.to_owned(),
-                brief(&weight.licence),
-            ]
-        });
-        let header = ["name", "params M", "MAdds G", "top-1 %", "digest", "cached", "licence"];
-        output::print(&output::table(&header, &[1, 2, 3], rows.collect()))
+        match self.format {
+            ListFormat::Json => output::print_json(&weights.into_iter().map(describe).collect()),
+            ListFormat::Markdown => output::print(&markdown::list(&weights)),
+            ListFormat::Human if weights.is_empty() => output::print("no weight is like that"),
+            ListFormat::Human => output::print(&columns::table(&weights)),
+        }
+    }
+
+    fn takes(&self, weight: &Weight) -> bool {
+        let is_of = |arch: &String| {
+            let plain = |name: &str| name.to_ascii_lowercase().replace(['-', '_'], "");
+            [weight.arch(), &weight.network.name()].iter().any(|name| plain(name) == plain(arch))
+        };
+        let states = |text: &String| weight.licence.to_lowercase().contains(&text.to_lowercase());
+        self.arch.as_ref().is_none_or(is_of)
+            && self.format_of.as_ref().is_none_or(|format| weight.format.name() == format)
+            && self.licence.as_ref().is_none_or(states)
+            && self.digest.is_none_or(|digest| digest.known() == weight.file.known())
+            && (weight.convertible || !self.convertible)
+    }
+}
+
+impl DigestArg {
+    fn known(self) -> Known {
+        match self {
+            Self::Full => Known::Full,
+            Self::Partial => Known::Partial,
+            Self::None => Known::None,
+        }
+    }
+}
+
+impl Sort {
+    fn order(self, a: &Weight, b: &Weight) -> Ordering {
+        let key = |weight: &Weight| match self {
+            Self::Name => None,
+            Self::Size => weight.file.size.map(|size| size as f64),
+            Self::Error => weight.headline().map(|published| published.top1_error),
+            Self::Params => weight.network.config().map(|config| config.parameter_count() as f64),
+        };
+        let last = f64::INFINITY;
+        key(a).unwrap_or(last).total_cmp(&key(b).unwrap_or(last)).then_with(|| a.name.cmp(&b.name))
     }
 }
 
@@ -52,46 +137,71 @@ impl Info {
     pub(super) fn run(self, store: &Store) -> Result<()> {
         let weight = store.catalogue.find(&self.name)?;
         if self.print.format == Format::Json {
-            return output::print_json(&describe(weight));
+            let mut value = describe(weight);
+            value["bare_name"] = json!(bare_name(&store.catalogue, weight));
+            return output::print_json(&value);
         }
-        let mut rows = vec![
-            vec!["name".into(), weight.name.clone()],
-            vec!["file".into(), weight.file.name.clone()],
-            vec!["format".into(), weight.format.name().into()],
-            vec!["size".into(), weight.file.size.map_or("not stated".into(), output::thousands)],
-            vec![
-                "digest".into(),
-                digest(weight).map_or("none known".into(), |(kind, digits)| format!("{kind} {digits}")),
-            ],
-            vec!["licence".into(), weight.licence.clone()],
-            vec!["provenance".into(), weight.provenance.clone()],
-            vec!["protocol".into(), weight.protocol.name.clone()],
-        ];
-        if let Ok(config) = weight.config() {
-            rows.insert(1, vec!["network".into(), config.name()]);
-            rows.insert(2, vec!["parameters".into(), output::thousands(config.parameter_count() as u64)]);
-        } else {
-            rows.push(vec!["convertible".into(), "no: listed only".into()]);
+        let rows = rows(&store.catalogue, weight);
+        output::print(&rows.iter().map(|(title, text)| format!("{title:12} {text}")).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+/// All that is known, a line each.
+fn rows(catalogue: &Catalogue, weight: &Weight) -> Vec<(&'static str, String)> {
+    let file = &weight.file;
+    let mut rows = vec![
+        ("name", weight.name.clone()),
+        ("bare name", bare_name(catalogue, weight)),
+        ("network", weight.network.name()),
+    ];
+    if let Some(config) = weight.network.config() {
+        rows.push(("parameters", output::thousands(config.parameter_count() as u64)));
+        rows.push(("classes", config.num_classes.to_string()));
+    }
+    rows.push(("bn eps", weight.bn_eps().map_or("not stated".into(), |eps| format!("{eps:e}"))));
+    rows.push(("format", weight.format.name().into()));
+    rows.push(("convertible", if weight.convertible { "yes" } else { "not yet: listed only" }.into()));
+    rows.extend(weight.unverified.iter().map(|what| ("unverified", what.clone())));
+    rows.push(("file", file.name.clone()));
+    rows.extend(file.member.iter().map(|member| ("inside it", member.name.clone())));
+    let rounded = || file.size_note.clone().unwrap_or_else(|| "not stated".into());
+    rows.push(("size", file.size.map_or_else(rounded, |size| format!("{} bytes", output::thousands(size)))));
+    let digests = digests(weight);
+    if digests.is_empty() {
+        rows.push(("digest", "none known".into()));
+    }
+    rows.extend(digests.iter().map(|(kind, digits)| ("digest", format!("{kind} {digits}"))));
+    rows.extend([("licence", weight.licence.clone()), ("provenance", weight.provenance.clone())]);
+    let assumed = if weight.protocol_assumed { " (assumed: no source states it)" } else { "" };
+    rows.push(("protocol", format!("{}{assumed}", weight.protocol.name)));
+    rows.extend(weight.published.iter().map(|published| {
+        let top5 = published.top5_error.map_or(String::new(), |error| format!(", top-5 {error:.3} %"));
+        let text = format!(
+            "top-1 error {:.3} %{top5} on {}, {}, {} crop ({})",
+            published.top1_error, published.dataset, published.protocol, published.crops, published.source
+        );
+        ("published", text)
+    }));
+    rows.extend(file.urls.iter().map(|url| ("url", url.clone())));
+    rows.extend(file.historic_urls.iter().map(|url| ("historic url", format!("{url} (nothing tries it)"))));
+    rows.extend(file.pages.iter().map(|page| ("page", page.clone())));
+    rows.extend(weight.notes.iter().map(|notes| ("notes", notes.clone())));
+    rows.extend(weight.sources.iter().map(|source| ("source", source.clone())));
+    rows.push(("cached", if is_cached(weight) { "yes" } else { "no" }.into()));
+    rows
+}
+
+/// What the network's name alone means.
+fn bare_name(catalogue: &Catalogue, weight: &Weight) -> String {
+    let arch = weight.arch();
+    let of_arch = catalogue.weights().iter().filter(|other| other.arch() == arch).count();
+    match catalogue.find(arch) {
+        Ok(found) if found.name != weight.name => format!("{arch} means {}, not this file", found.name),
+        Ok(found) if found.recommended => {
+            format!("{arch} means this file, the recommended one of {of_arch}: {}", found.provenance)
         }
-        if weight.recommended {
-            rows.push(vec!["recommended".into(), "yes: the network's bare name means this file".into()]);
-        }
-        for published in &weight.published {
-            let top5 = published.top5_error.map_or(String::new(), |error| format!(", top-5 {error:.3} %"));
-            rows.push(vec![
-                "published".into(),
-                format!(
-                    "top-1 error {:.3} %{top5} on {}, {}, {} crop ({})",
-                    published.top1_error, published.dataset, published.protocol, published.crops, published.source
-                ),
-            ]);
-        }
-        for url in &weight.file.urls {
-            rows.push(vec!["url".into(), url.clone()]);
-        }
-        rows.extend(weight.notes.iter().map(|notes| vec!["notes".into(), notes.clone()]));
-        rows.push(vec!["cached".into(), if is_cached(weight) { "yes" } else { "no" }.into()]);
-        output::print(&rows.iter().map(|row| format!("{:12} {}", row[0], row[1])).collect::<Vec<_>>().join("\n"))
+        Ok(_) => format!("{arch} means this file, the only one of its network"),
+        Err(_) => format!("{arch} alone means no file: none of the {of_arch} is recommended"),
     }
 }
 
@@ -99,40 +209,72 @@ pub(super) fn is_cached(weight: &Weight) -> bool {
     Cache::open_default().and_then(|cache| cache.record(&weight.name)).is_ok_and(|record| record.is_some())
 }
 
-fn digest(weight: &Weight) -> Option<(&'static str, &str)> {
-    weight.file.digest.as_ref().map(|digest| (digest.strength(), digest.digits()))
-}
-
-/// The licence itself, without its caveats.
-fn brief(licence: &str) -> String {
-    licence.split([' ', ';', ',']).next().unwrap_or_default().to_owned()
+/// Every digest that is known, the strongest first: kind and digits.
+fn digests(weight: &Weight) -> Vec<(String, &str)> {
+    let file = &weight.file;
+    let own = file.digest.iter().map(|digest| (digest.strength().to_owned(), digest.digits()));
+    let further = file.further_digests.iter().map(|(kind, digits)| ((*kind).to_owned(), digits.as_str()));
+    let inside = file.member.iter().map(|member| {
+        let digest = &member.digest;
+        (format!("{} of {}", digest.strength(), member.name), digest.digits())
+    });
+    own.chain(further).chain(inside).collect()
 }
 
 fn describe(weight: &Weight) -> Value {
-    let config = weight.config().ok();
-    let sha256 = match &weight.file.digest {
-        Some(densenet_registry::Digest::Sha256(digits)) => Some(digits),
+    let config = weight.network.config();
+    let config = config.as_ref();
+    let file = &weight.file;
+    let sha256 = match &file.digest {
+        Some(Digest::Sha256(digits)) => Some(digits),
         _ => None,
     };
+    let digests: Map<_, _> = digests(weight).into_iter().map(|(kind, digits)| (kind, json!(digits))).collect();
     json!({
         "name": weight.name,
-        "arch": config.as_ref().map(densenet_arch::Config::name),
-        "parameters": config.as_ref().map(densenet_arch::Config::parameter_count),
-        "multiply_adds": config.as_ref().map(|config| config.multiply_adds(config.input_size(), config.input_size())),
+        "arch": weight.network.name(),
+        "parameters": config.map(Config::parameter_count),
+        "multiply_adds": config.map(|config| config.multiply_adds(config.input_size(), config.input_size())),
+        "classes": config.map(|config| config.num_classes),
+        "bn_eps": weight.bn_eps(),
         "format": weight.format.name(),
-        "file": weight.file.name,
-        "urls": weight.file.urls,
-        "size": weight.file.size,
+        "file": file.name,
+        "member": file.member.as_ref().map(|member| &member.name),
+        "urls": file.urls,
+        "historic_urls": file.historic_urls,
+        "pages": file.pages,
+        "size": file.size,
+        "size_note": file.size_note,
         "sha256": sha256,
-        "digest": digest(weight).map(|(_, digits)| digits),
+        "digest": file.digest.as_ref().map(Digest::digits),
         "digest_strength": weight.digest_strength(),
+        "digests": digests,
         "licence": weight.licence,
+        "licence_name": weight.licence_name(),
         "provenance": weight.provenance,
         "protocol": weight.protocol.name,
+        "protocol_assumed": weight.protocol_assumed,
+        "preprocessing": weight.protocol,
         "published": weight.published,
         "recommended": weight.recommended,
+        "unverified": weight.unverified,
         "convertible": weight.convertible,
         "notes": weight.notes,
+        "sources": weight.sources,
         "cached": is_cached(weight),
     })
+}
+
+/// The user's catalogues: those of DENSENET_ZOO_PATH, then those of `--zoo`, each once.
+pub(super) fn user_catalogues(stated: &[PathBuf]) -> Vec<PathBuf> {
+    let listed = env::var_os("DENSENET_ZOO_PATH").unwrap_or_default();
+    let listed = env::split_paths(&listed).filter(|path| !path.as_os_str().is_empty());
+    let mut paths: Vec<PathBuf> = Vec::new();
+    let same = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    for path in listed.chain(stated.iter().cloned()) {
+        if !paths.iter().any(|known| same(known) == same(&path)) {
+            paths.push(path);
+        }
+    }
+    paths
 }

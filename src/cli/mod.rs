@@ -26,7 +26,8 @@ use densenet_zoo::{Error, Result};
 #[derive(Parser)]
 #[command(version, about, max_term_width = 110)]
 struct Cli {
-    /// A catalogue of your own, a TOML file or a folder of them; may be repeated.
+    /// A catalogue of your own, a TOML file or a folder of them; may be repeated. DENSENET_ZOO_PATH holds more of them,
+    /// separated as in PATH.
     #[arg(long, value_name = "FILE|DIR", global = true)]
     zoo: Vec<PathBuf>,
     #[command(subcommand)]
@@ -126,7 +127,7 @@ impl ProtocolArg {
 /// Parses, runs, and turns the outcome into an exit code.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
-    let outcome = Store::open(&cli.zoo).and_then(|store| match cli.command {
+    let outcome = Store::open(&catalogue::user_catalogues(&cli.zoo)).and_then(|store| match cli.command {
         Command::Demo(verb) => verb.run(&store),
         Command::List(verb) => verb.run(&store),
         Command::Info(verb) => verb.run(&store),

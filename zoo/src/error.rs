@@ -106,7 +106,11 @@ impl Error {
                 let kinds = || errors.iter().map(Self::kind);
                 kinds().find(|kind| *kind == ErrorKind::Negative).or(kinds().next_back()).unwrap_or(ErrorKind::Network)
             }
-            Self::NoHome | Self::NoCatalogue { .. } | Self::NoSpace { .. } | Self::Io { .. } | Self::Converted { .. } => ErrorKind::Disk,
+            Self::NoHome
+            | Self::NoCatalogue { .. }
+            | Self::NoSpace { .. }
+            | Self::Io { .. }
+            | Self::Converted { .. } => ErrorKind::Disk,
             Self::Malformed { .. } => ErrorKind::Malformed,
         }
     }
