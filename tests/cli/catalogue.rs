@@ -204,7 +204,7 @@ fn own_catalogues_come_from_the_option_and_the_environment() {
         assert_eq!(outcome.code, 0, "{}", outcome.stderr);
         let list: Value = serde_json::from_str(&outcome.stdout).unwrap();
         let names = list.as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap().to_owned());
-        names.filter(|name| name.ends_with(".own")).collect::<Vec<_>>()
+        names.filter(|name| name.split_once('.').is_some_and(|(_, tag)| tag == "own")).collect::<Vec<_>>()
     };
     assert_eq!(own_names(&["--zoo", &one, "--zoo", dir], ""), ["cats.own", "birds.own", "dogs.own"]);
     assert_eq!(own_names(&[], &format!("{dir}:{one}")), ["birds.own", "dogs.own", "cats.own"]);
