@@ -49,7 +49,11 @@ pub struct Weight {
 
 /// A network by name or by its sizes.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a network is its name, { like = NAME, num_classes = N, in_channels = N, eps = X }, or its sizes: \
+                 block_config, growth_rate, num_init_features, stem, bn_size, compression, num_classes, in_channels, eps"
+)]
 pub enum Network {
     /// A row of the table of networks, or a network that is listed only.
     Named(String),

@@ -67,7 +67,7 @@ struct MemberEntry {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a protocol is its name, or name, resize, crop, channels, range, mean and std")]
 enum ProtocolEntry {
     Named(String),
     Described(Protocol),

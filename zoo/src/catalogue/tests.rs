@@ -238,6 +238,9 @@ fn a_clash_names_both_files_and_a_bad_file_its_fault() {
         let error = Catalogue::default().add(&file).unwrap_err();
         assert_eq!(error.kind(), crate::ErrorKind::Malformed, "{error}");
     }
+    fs::write(&file, digits.replace("growth_rate", "growth")).unwrap();
+    let error = Catalogue::default().add(&file).unwrap_err().to_string();
+    assert!(error.contains("line 13") && error.contains("its sizes: block_config, growth_rate,"), "{error}");
     let error = Catalogue::default().add(&folder.path().join("none.toml")).unwrap_err();
     assert_eq!(error.kind(), crate::ErrorKind::Disk);
     assert!(
