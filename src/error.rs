@@ -51,6 +51,12 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// Images that could not be read.
+    #[error("{count} images could not be read; --skip-bad leaves them out")]
+    Unreadable {
+        /// How many.
+        count: usize,
+    },
     /// A request that makes no sense as it stands.
     #[error("{0}")]
     Usage(String),

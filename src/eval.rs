@@ -1,39 +1,42 @@
-//! Top-1 and top-5 error over a data set.
+//! A network over a data set: what it says of each image, from which every figure follows.
 
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::data::loader::{Batch, each_batch};
 use crate::data::transform::Transform;
 use crate::data::{Dataset, Sample};
 use crate::error::{Error, Result};
+use crate::metrics::Prediction;
 use crate::model::DenseNet;
 
 /// How many classes count as a hit in the top-5 error.
 const TOP: usize = 5;
 
-/// What has been counted so far.
+/// What a run has come to.
 #[derive(Clone, Debug, Default)]
 pub struct Evaluation {
     /// What the network said of each image, in the data's order.
     pub predictions: Vec<Prediction>,
-    /// Images whose class was not the first.
+    /// Images that could not be read.
+    pub bad: Vec<BadImage>,
+    /// Images whose best class was wrong.
     pub top1_wrong: usize,
-    /// Images whose class was not among the first five.
+    /// Images with no right class among the first five.
     pub top5_wrong: usize,
     /// Wall time, decoding included.
     pub seconds: f64,
 }
 
-/// What the network said of one image.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Prediction {
-    /// The network's class that is right.
-    pub label: usize,
-    /// The five best classes, best first; fewer if there are fewer classes.
-    pub top: Vec<usize>,
+/// An image that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadImage {
+    /// The image.
+    pub image: String,
+    /// Why.
+    pub reason: String,
 }
 
 impl Evaluation {
@@ -42,12 +45,12 @@ impl Evaluation {
         self.predictions.len()
     }
 
-    /// Share of images whose class was not the first, in percent.
+    /// Share of images whose best class was wrong, in percent.
     pub fn top1_error(&self) -> f64 {
         percent(self.top1_wrong, self.images())
     }
 
-    /// Share of images whose class was not among the first five, in percent.
+    /// Share of images with no right class among the first five, in percent.
     pub fn top5_error(&self) -> f64 {
         percent(self.top5_wrong, self.images())
     }
@@ -57,16 +60,37 @@ impl Evaluation {
         if self.seconds > 0.0 { self.images() as f64 / self.seconds } else { 0.0 }
     }
 
-    fn count(&mut self, prediction: Prediction) {
-        let place = prediction.top.iter().position(|&class| class == prediction.label);
-        self.top1_wrong += usize::from(place != Some(0));
-        self.top5_wrong += usize::from(place.is_none());
+    /// Adds what was said of one image.
+    pub fn count(&mut self, prediction: Prediction) {
+        self.top1_wrong += usize::from(!prediction.top1());
+        self.top5_wrong += usize::from(!prediction.top5());
         self.predictions.push(prediction);
     }
 }
 
 fn percent(part: usize, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
+}
+
+/// A part of a data set, in whole batches, so that the parts compute what the whole would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// Which, from 0.
+    pub index: usize,
+    /// Of how many.
+    pub of: usize,
+}
+
+impl Shard {
+    /// All of it.
+    pub const WHOLE: Self = Self { index: 0, of: 1 };
+
+    /// Its images, of so many in batches of `batch`.
+    pub fn range(self, images: usize, batch: usize) -> std::ops::Range<usize> {
+        let batches = images.div_ceil(batch.max(1));
+        let bound = |index: usize| (batches * index / self.of.max(1) * batch.max(1)).min(images);
+        bound(self.index)..bound(self.index + 1)
+    }
 }
 
 /// Everything that `evaluate` needs beside the network.
@@ -84,40 +108,90 @@ pub struct Setup<'a> {
     pub batch: usize,
     /// Threads that decode ahead of the network.
     pub threads: usize,
+    /// The part of the data set to run.
+    pub shard: Shard,
+    /// Images of that part to pass over: whole batches that an earlier run did.
+    pub skip: usize,
 }
 
-/// Runs the network over the data set. After each batch `observe` sees the counts so far and the batch's outputs,
-/// (images, classes) row by row.
-pub fn evaluate(network: &DenseNet, setup: &Setup, mut observe: impl FnMut(&Evaluation, &[f32])) -> Result<Evaluation> {
+/// What `observe` is shown after each batch.
+#[derive(Debug)]
+pub struct Step<'a> {
+    /// The run so far.
+    pub evaluation: &'a Evaluation,
+    /// What was said of this batch's images.
+    pub predictions: &'a [Prediction],
+    /// This batch's images that could not be read.
+    pub bad: &'a [BadImage],
+    /// The outputs for the images that could, (images, classes) row by row; of ten crops, their sums.
+    pub outputs: &'a [f32],
+}
+
+/// Runs the network over the data set. An image that cannot be read is noted and passed over.
+pub fn evaluate(network: &DenseNet, setup: &Setup, mut observe: impl FnMut(&Step) -> Result<()>) -> Result<Evaluation> {
     let start = Instant::now();
-    let samples = &setup.dataset.samples;
+    let range = setup.shard.range(setup.dataset.samples.len(), setup.batch);
+    let samples = &setup.dataset.samples[range];
+    let samples = samples.get(setup.skip..).unwrap_or_default();
     let mut evaluation = Evaluation::default();
     each_batch(samples, setup.transform, setup.batch, setup.threads, |batch| {
-        let of_batch = &samples[batch.start..batch.start + batch.len];
-        let logits = run(network, setup.transform, batch, setup.device)?;
-        let classes = network.config().num_classes;
-        for (sample, row) in of_batch.iter().zip(logits.chunks_exact(classes)) {
-            evaluation.count(Prediction { label: label(sample, setup.classes)?, top: best(row, TOP, &sample.id)? });
+        let good: Vec<&Sample> = batch.good().map(|index| &samples[index]).collect();
+        let (counted, named) = (evaluation.predictions.len(), evaluation.bad.len());
+        evaluation.bad.extend(
+            batch
+                .bad
+                .iter()
+                .map(|(index, error)| BadImage { image: samples[*index].id.clone(), reason: error.to_string() }),
+        );
+        let outputs = if good.is_empty() { Vec::new() } else { run(network, setup.transform, batch, setup.device)? };
+        for (sample, row) in good.iter().zip(outputs.chunks_exact(network.config().num_classes)) {
+            evaluation.count(prediction(sample, row, setup.classes)?);
         }
         evaluation.seconds = start.elapsed().as_secs_f64();
-        observe(&evaluation, &logits);
-        Ok(())
+        observe(&Step {
+            predictions: &evaluation.predictions[counted..],
+            bad: &evaluation.bad[named..],
+            outputs: &outputs,
+            evaluation: &evaluation,
+        })
     })?;
     Ok(evaluation)
 }
 
-/// The outputs of a batch, (images, classes) row by row.
-pub fn run(network: &DenseNet, transform: &Transform, batch: Batch, device: &Device) -> Result<Vec<f32>> {
-    let (channels, height, width) = transform.shape();
-    let x = Tensor::from_vec(batch.pixels, (batch.len, channels, height, width), device)?.to_dtype(network.dtype())?;
-    Ok(network.forward(&x, false)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+/// What a row of outputs says of an image.
+fn prediction(sample: &Sample, row: &[f32], classes: &[usize]) -> Result<Prediction> {
+    let labels = sample.labels.iter().map(|&label| {
+        let class = classes.get(label).copied();
+        class.ok_or_else(|| Error::Usage(format!("{}: label {label} is outside the network's classes", sample.id)))
+    });
+    let labels = labels.collect::<Result<Vec<_>>>()?;
+    let top = best(row, TOP, &sample.id)?;
+    let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let power = |value: f32| (f64::from(value) - f64::from(most)).exp();
+    let sum: f64 = row.iter().map(|&value| power(value)).sum();
+    let right: f64 = labels.iter().filter_map(|&class| row.get(class)).map(|&value| power(value)).sum();
+    Ok(Prediction { image: sample.id.clone(), labels, top, confidence: 1.0 / sum, loss: -(right / sum).ln() })
 }
 
-fn label(sample: &Sample, classes: &[usize]) -> Result<usize> {
-    classes
-        .get(sample.label)
-        .copied()
-        .ok_or_else(|| Error::Usage(format!("{}: label {} is outside the network's classes", sample.id, sample.label)))
+/// The outputs of a batch's good images, (images, classes) row by row. Those of ten crops are summed, as the original does
+/// (train.lua, computeScore).
+pub fn run(network: &DenseNet, transform: &Transform, batch: Batch, device: &Device) -> Result<Vec<f32>> {
+    let (channels, height, width) = transform.shape();
+    let views = batch.good().count() * transform.crops();
+    let x = Tensor::from_vec(batch.pixels, (views, channels, height, width), device)?.to_dtype(network.dtype())?;
+    let outputs: Vec<f32> = network.forward(&x, false)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+    if transform.crops() == 1 {
+        return Ok(outputs);
+    }
+    let classes = network.config().num_classes;
+    let sums = outputs.chunks_exact(classes * transform.crops()).flat_map(|crops| {
+        let mut sum = vec![0.0_f32; classes];
+        for crop in crops.chunks_exact(classes) {
+            sum.iter_mut().zip(crop).for_each(|(sum, value)| *sum += value);
+        }
+        sum
+    });
+    Ok(sums.collect())
 }
 
 /// The `count` largest of a row, largest first, the lower class first among equals.
@@ -152,14 +226,23 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_counted_by_place() {
-        let mut evaluation = Evaluation::default();
-        for (label, top) in [(0, [0, 1, 2, 3, 4]), (4, [0, 1, 2, 3, 4]), (9, [0, 1, 2, 3, 4])] {
-            evaluation.count(Prediction { label, top: top.to_vec() });
+    fn shards_are_whole_batches_and_together_the_whole() {
+        for (images, batch, of) in [(360, 32, 7), (360, 100, 2), (5, 32, 3), (0, 4, 2), (64, 1, 1)] {
+            let ranges: Vec<_> = (0..of).map(|index| Shard { index, of }.range(images, batch)).collect();
+            assert_eq!((ranges[0].start, ranges[of - 1].end), (0, images));
+            assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
+            assert!(ranges.iter().all(|range| range.start % batch == 0 || range.start == images));
         }
-        assert_eq!((evaluation.top1_wrong, evaluation.top5_wrong), (2, 1));
-        assert!((evaluation.top1_error() - 66.666_666).abs() < 1e-5);
-        assert!((evaluation.top5_error() - 33.333_333).abs() < 1e-5);
-        assert!(Evaluation::default().top1_error() < f64::EPSILON);
+    }
+
+    #[test]
+    fn loss_and_confidence_are_those_of_the_softmax() {
+        let sample = Sample { id: "x".into(), labels: vec![0, 1], image: crate::data::Image::File("x".into()) };
+        // Softmax of (0, ln 2, ln 5): 1/8, 2/8, 5/8.
+        let row = [0.0, 2_f32.ln(), 5_f32.ln()];
+        let said = prediction(&sample, &row, &[0, 1, 2]).unwrap();
+        assert_eq!(said.top, [2, 1, 0]);
+        assert!((said.confidence - 0.625).abs() < 1e-7 && (said.loss - (8.0_f64 / 3.0).ln()).abs() < 1e-7);
+        assert!(prediction(&sample, &row, &[0]).unwrap_err().to_string().contains("label 1 is outside"));
     }
 }

@@ -10,8 +10,10 @@ mod error;
 pub mod eval;
 pub mod hf;
 pub mod input;
+pub mod metrics;
 pub mod model;
 pub mod parity;
+pub mod predictions;
 pub mod store;
 
 pub use error::{Error, Result};

@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use densenet_arch::{Config, Protocol};
 use densenet_converters::{Conversion, Options};
-use densenet_registry::{Cache, Catalogue, Digest, FetchOptions, Progress, Published, Record, Verified, Weight};
+use densenet_registry::{Cache, Catalogue, Digest, FetchOptions, Key, Progress, Published, Record, Verified, Weight};
 use serde_json::json;
 
 use crate::data::labels::Labels;
@@ -67,9 +67,15 @@ pub struct Checked {
 impl Store {
     /// The built-in catalogue, with the user's files added.
     pub fn open(user_catalogues: &[PathBuf]) -> Result<Self> {
+        Self::open_signed(user_catalogues, None)
+    }
+
+    /// The same, with user's files that must be signed: `key` is a minisign public key, or a file that holds one.
+    pub fn open_signed(user_catalogues: &[PathBuf], key: Option<&str>) -> Result<Self> {
+        let key = key.map(Key::of).transpose()?;
         let mut catalogue = Catalogue::builtin()?;
         for path in user_catalogues {
-            catalogue.add(path)?;
+            catalogue.add_signed(path, key.as_ref())?;
         }
         Ok(Self { catalogue })
     }

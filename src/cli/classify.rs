@@ -39,10 +39,13 @@ impl Classify {
         let samples: Vec<_> = self
             .images
             .iter()
-            .map(|path| Sample { id: path.display().to_string(), label: 0, image: Image::File(path.clone()) })
+            .map(|path| Sample { id: path.display().to_string(), labels: vec![0], image: Image::File(path.clone()) })
             .collect();
         let mut results = Vec::new();
-        loader::each_batch(&samples, &transform, 1, 1, |batch| {
+        loader::each_batch(&samples, &transform, 1, 1, |mut batch| {
+            if let Some((_, error)) = batch.bad.pop() {
+                return Err(error);
+            }
             let id = &samples[batch.start].id;
             let logits = run(&network, &transform, batch, &device)?;
             let shares = probabilities(&logits);

@@ -3,10 +3,11 @@
 use candle_core::DType;
 use clap::Args;
 use densenet_registry::{Cache, FetchOptions, embedded};
+use densenet_zoo::data::imagenet::LabelSet;
 use densenet_zoo::data::resize::Rgb8;
 use densenet_zoo::data::transform::Transform;
 use densenet_zoo::data::{Dataset, npy};
-use densenet_zoo::eval::{Setup, best, evaluate, probabilities};
+use densenet_zoo::eval::{Setup, Shard, best, evaluate, probabilities};
 use densenet_zoo::parity::Difference;
 use densenet_zoo::store::Store;
 use densenet_zoo::{Error, Result};
@@ -51,7 +52,7 @@ impl Demo {
 
         let device = self.compute.open()?;
         let network = model.network(&device, DType::F32)?;
-        let dataset = Dataset::open("digits")?;
+        let dataset = Dataset::open("digits", &LabelSet::Original)?;
         let transform = Transform::new(&model.protocol, model.config.in_channels)?;
         let classes = eval::class_map(&model, &dataset)?;
         let setup = Setup {
@@ -61,9 +62,14 @@ impl Demo {
             device: &device,
             batch: 60,
             threads: 2,
+            shard: Shard::WHOLE,
+            skip: 0,
         };
         let mut logits = Vec::new();
-        let evaluation = evaluate(&network, &setup, |_, batch| logits.extend_from_slice(batch))?;
+        let evaluation = evaluate(&network, &setup, |step| {
+            logits.extend_from_slice(step.outputs);
+            Ok(())
+        })?;
 
         let path = weight.reference.as_deref().unwrap_or_default();
         let missing = || Error::Usage(format!("{NAME}: its reference {path:?} is not embedded"));
@@ -106,7 +112,7 @@ impl Demo {
             sample.id,
             model.labels.name(top),
             100.0 * probabilities(row)[top],
-            sample.label
+            sample.labels[0]
         ))?;
         let same =
             evaluation.top1_wrong == wrong(published.top1_error) && evaluation.top5_wrong == wrong(published_top5);

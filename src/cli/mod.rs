@@ -30,6 +30,10 @@ struct Cli {
     /// separated as in PATH.
     #[arg(long, value_name = "FILE|DIR", global = true)]
     zoo: Vec<PathBuf>,
+    /// Refuse catalogues of your own that this minisign key has not signed (FILE.toml.minisig beside each): the public key
+    /// itself, or a file that holds it.
+    #[arg(long, value_name = "KEY|FILE", global = true)]
+    require_signature: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -127,7 +131,8 @@ impl ProtocolArg {
 /// Parses, runs, and turns the outcome into an exit code.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
-    let outcome = Store::open(&catalogue::user_catalogues(&cli.zoo)).and_then(|store| match cli.command {
+    let user = catalogue::user_catalogues(&cli.zoo);
+    let outcome = Store::open_signed(&user, cli.require_signature.as_deref()).and_then(|store| match cli.command {
         Command::Demo(verb) => verb.run(&store),
         Command::List(verb) => verb.run(&store),
         Command::Info(verb) => verb.run(&store),

@@ -1,8 +1,9 @@
 //! CIFAR-10 and CIFAR-100 as Krizhevsky distributes them, the test images: binary rows, or python batches.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use densenet_converters::{DType, Tensor, t7};
 use serde_pickle::{DeOptions, HashableValue, Value};
 
 use super::resize::Rgb8;
@@ -77,18 +78,57 @@ pub fn open(root: &Path) -> Result<Option<Dataset>> {
     found.map(|(form, path)| load(form, &path)).transpose()
 }
 
-fn load(form: &Form, path: &PathBuf) -> Result<Dataset> {
+fn load(form: &Form, path: &Path) -> Result<Dataset> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let (labels, pixels) = (form.read)(form, &bytes).map_err(|reason| Error::data(path, reason))?;
+    dataset(form.kind, form.classes, labels, &pixels, path)
+}
+
+/// The test images of the cache that the original code makes: `{train = …, val = {data = N x 3 x 32 x 32 bytes, labels from
+/// 1}}` (datasets/cifar10-gen.lua, cifar100-gen.lua).
+pub(super) fn open_t7(path: &Path) -> Result<Dataset> {
+    let bad = |reason: &str| Error::data(path, reason);
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let file = t7::read(&bytes).map_err(|source| Error::Checkpoint { path: path.to_owned(), source })?;
+    let root = file.roots().first().copied().unwrap_or(t7::Value::Nil);
+    let part = |name: &str| {
+        let val = file.field(root, "val")?;
+        file.tensor(file.field(val, name)?)
+    };
+    let (Some(data), Some(labels)) = (part("data"), part("labels")) else {
+        return Err(bad("it has no val.data and val.labels; a cache of CIFAR is expected"));
+    };
+    let bytes_of = |tensor: &Tensor| tensor.to_bytes().map_err(|error| bad(&error.to_string()));
+    let labels: Vec<usize> = match labels.dtype() {
+        DType::U8 => bytes_of(labels)?.into_iter().map(usize::from).collect(),
+        DType::I64 => {
+            let labels = labels.to_i64().map_err(|error| bad(&error.to_string()))?;
+            labels.into_iter().map(|label| usize::try_from(label).unwrap_or(0)).collect()
+        }
+        _ => {
+            labels.to_f64().map_err(|error| bad(&error.to_string()))?.into_iter().map(|label| label as usize).collect()
+        }
+    };
+    let rows = data.shape() == [labels.len(), 3, SIDE, SIDE] && data.dtype() == DType::U8;
+    if !rows || labels.contains(&0) {
+        return Err(bad("val.data is no array of N x 3 x 32 x 32 bytes, or val.labels do not count from 1"));
+    }
+    let most = labels.iter().copied().max().unwrap_or_default();
+    let (kind, classes) = if most > 10 { ("cifar100-test", 100) } else { ("cifar10-test", 10) };
+    dataset(kind, classes, labels.into_iter().map(|label| label - 1).collect(), &bytes_of(data)?, path)
+}
+
+/// Images of three planes each.
+fn dataset(kind: &'static str, classes: usize, labels: Vec<usize>, pixels: &[u8], path: &Path) -> Result<Dataset> {
     let samples = labels.into_iter().zip(pixels.chunks_exact(PIXELS)).enumerate().map(|(index, (label, planes))| {
-        if label >= form.classes {
-            return Err(Error::data(path, format!("image {index} has label {label}; {} classes", form.classes)));
+        if label >= classes {
+            return Err(Error::data(path, format!("image {index} has label {label}; {classes} classes")));
         }
         let data = (0..SIDE * SIDE).flat_map(|at| [0, 1, 2].map(|plane| planes[plane * SIDE * SIDE + at])).collect();
         let image = Rgb8::new(SIDE, SIDE, data).map_err(|error| Error::data(path, error.to_string()))?;
-        Ok(Sample { id: format!("image {index}"), label, image: Image::Pixels(image) })
+        Ok(Sample { id: format!("image {index}"), labels: vec![label], image: Image::Pixels(image) })
     });
-    Ok(Dataset { kind: form.kind, samples: samples.collect::<Result<_>>()?, classes: Vec::new() })
+    Ok(Dataset { kind, samples: samples.collect::<Result<_>>()?, classes: Vec::new() })
 }
 
 fn binary(form: &Form, bytes: &[u8]) -> Result<Rows, String> {
@@ -152,6 +192,14 @@ fn field<'a>(batch: &'a BTreeMap<HashableValue, Value>, key: &str) -> Option<&'a
 mod tests {
     use super::*;
 
+    #[test]
+    fn torch_s_cache_holds_the_same_images() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/torch7/format/datasets");
+        let dataset = open_t7(&folder.join("cifar10_cache.t7")).unwrap();
+        assert_eq!((dataset.kind, dataset.samples.len()), ("cifar10-test", 2));
+        assert!(open_t7(&folder.join("imagenet.t7")).unwrap_err().to_string().contains("val.data"));
+    }
+
     /// Two images: each plane constant, so a swapped plane or a shifted row shows.
     fn rows() -> Vec<u8> {
         let planes = |colours: [u8; 3]| colours.into_iter().flat_map(|colour| vec![colour; SIDE * SIDE]);
@@ -163,7 +211,7 @@ mod tests {
         let shown: Vec<_> = dataset
             .samples
             .iter()
-            .map(|sample| (sample.label, sample.image.pixels().unwrap().data()[..4].to_vec()))
+            .map(|sample| (sample.labels[0], sample.image.pixels().unwrap().data()[..4].to_vec()))
             .collect();
         assert_eq!(shown, [(3, vec![1, 2, 3, 1]), (8, vec![250, 10, 255, 250])]);
     }

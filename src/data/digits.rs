@@ -48,7 +48,7 @@ fn sample(row: usize, line: &str) -> Result<Sample, String> {
         })
         .collect();
     let image = Rgb8::new(side, side, data).map_err(|error| error.to_string())?;
-    Ok(Sample { id: format!("row {row}"), label, image: Image::Pixels(image) })
+    Ok(Sample { id: format!("row {row}"), labels: vec![label], image: Image::Pixels(image) })
 }
 
 #[cfg(test)]
@@ -60,7 +60,7 @@ mod tests {
         let digits = validation().unwrap();
         assert_eq!(digits.samples.len(), 360);
         // results.json of the Torch7 run: val_labels.
-        let first: Vec<_> = digits.samples[..12].iter().map(|sample| sample.label).collect();
+        let first: Vec<_> = digits.samples[..12].iter().map(|sample| sample.labels[0]).collect();
         assert_eq!(first, [2, 3, 4, 5, 6, 7, 8, 9, 0, 9, 5, 5]);
         assert_eq!(digits.samples[0].id, "row 1438");
     }
@@ -71,8 +71,8 @@ mod tests {
         line[1] = "16";
         line[8] = "3";
         line[64] = "7";
-        let Sample { label, image: Image::Pixels(image), .. } = sample(1, &line.join(",")).unwrap() else { panic!() };
-        assert_eq!(label, 7);
+        let Sample { labels, image: Image::Pixels(image), .. } = sample(1, &line.join(",")).unwrap() else { panic!() };
+        assert_eq!(labels, [7]);
         let at = |x: usize, y: usize| image.data()[3 * (y * 32 + x)..][..3].to_vec();
         assert_eq!(at(4, 0), [255; 3]);
         assert_eq!(at(7, 3), [255; 3]);

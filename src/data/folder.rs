@@ -36,7 +36,7 @@ fn collect(folder: &Path, label: usize, depth: usize, samples: &mut Vec<Sample>)
                 collect(&path, label, depth - 1, samples)?;
             }
         } else if is_image(&path) {
-            samples.push(Sample { id: path.display().to_string(), label, image: Image::File(path) });
+            samples.push(Sample { id: path.display().to_string(), labels: vec![label], image: Image::File(path) });
         }
     }
     Ok(())
@@ -71,7 +71,7 @@ mod tests {
         let shown: Vec<_> = dataset
             .samples
             .iter()
-            .map(|sample| (Path::new(&sample.id).file_name().unwrap().to_str().unwrap(), sample.label))
+            .map(|sample| (Path::new(&sample.id).file_name().unwrap().to_str().unwrap(), sample.labels[0]))
             .collect();
         assert_eq!(shown, [("x.webp", 0), ("1.png", 1), ("2.JPG", 1)]);
     }

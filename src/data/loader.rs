@@ -5,22 +5,32 @@ use std::thread;
 
 use super::Sample;
 use super::transform::Transform;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Some images, ready for the network.
 #[derive(Debug)]
 pub struct Batch {
     /// Index of the first image in the data set.
     pub start: usize,
-    /// How many.
+    /// How many images of the data set it stands for.
     pub len: usize,
-    /// (len, channels, crop, crop).
+    /// Those that could not be read: their indices, and why. They are not among the pixels.
+    pub bad: Vec<(usize, Error)>,
+    /// (crops of each good image, channels, crop, crop).
     pub pixels: Vec<f32>,
+}
+
+impl Batch {
+    /// The indices of the images that are among the pixels.
+    pub fn good(&self) -> impl Iterator<Item = usize> {
+        (self.start..self.start + self.len).filter(|index| self.bad.iter().all(|(bad, _)| bad != index))
+    }
 }
 
 /// Shows every sample to `consume`, `size` at a time and in order, while `threads` threads decode what comes next.
 ///
-/// The first error, of an image or of `consume`, ends it. Each thread is at most two batches ahead.
+/// What `consume` refuses ends it; an image that cannot be read is named in its batch. Each thread is at most two batches
+/// ahead.
 pub fn each_batch(
     samples: &[Sample],
     transform: &Transform,
@@ -31,7 +41,7 @@ pub fn each_batch(
     let (size, threads) = (size.max(1), threads.max(1));
     thread::scope(|scope| {
         // Thread t prepares batches t, t + threads, …, so taking from them in turn gives the order of the data.
-        let workers: Vec<Receiver<Result<Batch>>> = (0..threads)
+        let workers: Vec<Receiver<Batch>> = (0..threads)
             .map(|first| {
                 let (sender, receiver) = sync_channel(1);
                 scope.spawn(move || {
@@ -47,20 +57,27 @@ pub fn each_batch(
             .collect();
         for number in 0..samples.len().div_ceil(size) {
             if let Ok(batch) = workers[number % threads].recv() {
-                consume(batch?)?;
+                consume(batch)?;
             }
         }
         Ok(())
     })
 }
 
-fn prepare(samples: &[Sample], start: usize, transform: &Transform) -> Result<Batch> {
-    let mut pixels = Vec::new();
-    for sample in samples {
-        let image = sample.image.pixels()?;
-        transform.append(&image, &mut pixels).map_err(|error| error.of(&sample.id))?;
+fn prepare(samples: &[Sample], start: usize, transform: &Transform) -> Batch {
+    let mut batch = Batch { start, len: samples.len(), bad: Vec::new(), pixels: Vec::new() };
+    for (index, sample) in (start..).zip(samples) {
+        let before = batch.pixels.len();
+        let read = sample
+            .image
+            .pixels()
+            .and_then(|image| transform.append(&image, &mut batch.pixels).map_err(|error| error.of(&sample.id)));
+        if let Err(error) = read {
+            batch.pixels.truncate(before);
+            batch.bad.push((index, error));
+        }
     }
-    Ok(Batch { start, len: samples.len(), pixels })
+    batch
 }
 
 #[cfg(test)]
@@ -70,7 +87,6 @@ mod tests {
     use super::*;
     use crate::data::resize::Rgb8;
     use crate::data::{Image, digits};
-    use crate::error::Error;
 
     fn transform() -> Transform {
         Transform::new(&Protocol::named("digits").unwrap(), 3).unwrap()
@@ -96,16 +112,20 @@ mod tests {
     }
 
     #[test]
-    fn the_first_bad_image_ends_it_with_its_name() {
+    fn a_bad_image_is_named_in_its_batch_and_an_error_of_the_consumer_ends_it() {
         let mut samples = digits::validation().unwrap().samples;
         samples[150].image = Image::Pixels(Rgb8::new(1, 1, vec![0; 3]).unwrap());
-        let mut seen = 0;
-        let error = each_batch(&samples, &transform(), 100, 2, |batch| {
-            seen += batch.len;
+        let mut bad = Vec::new();
+        let mut good = 0;
+        each_batch(&samples, &transform(), 100, 2, |batch| {
+            good += batch.good().count();
+            assert_eq!(batch.pixels.len(), batch.good().count() * 3 * 32 * 32);
+            bad.extend(batch.bad);
             Ok(())
-        });
-        assert_eq!(seen, 100);
-        assert!(error.unwrap_err().to_string().starts_with("row 1588: "));
+        })
+        .unwrap();
+        assert_eq!((good, bad.len(), bad[0].0), (359, 1, 150));
+        assert!(bad[0].1.to_string().starts_with("row 1588: "));
         let stop = each_batch(&samples, &transform(), 10, 2, |_| Err(Error::Negative("stop".into())));
         assert_eq!(stop.unwrap_err().to_string(), "stop");
     }

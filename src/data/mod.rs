@@ -4,6 +4,7 @@ pub mod cifar;
 pub mod decode;
 pub mod digits;
 pub mod folder;
+pub mod imagenet;
 pub mod labels;
 pub mod loader;
 pub mod npy;
@@ -12,8 +13,10 @@ pub mod transform;
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use imagenet::LabelSet;
 use resize::Rgb8;
 
 /// Labelled images in a fixed order.
@@ -32,8 +35,8 @@ pub struct Dataset {
 pub struct Sample {
     /// Its path or number, for people.
     pub id: String,
-    /// Index into the data set's classes.
-    pub label: usize,
+    /// Indices into the data set's classes, any of which is right; never empty.
+    pub labels: Vec<usize>,
     /// Where its pixels are.
     pub image: Image,
 }
@@ -43,6 +46,15 @@ pub struct Sample {
 pub enum Image {
     /// In a file yet to be decoded.
     File(PathBuf),
+    /// In a part of a file, as in a tar.
+    Part {
+        /// The file.
+        file: Arc<Path>,
+        /// Where the image begins in it.
+        offset: u64,
+        /// Its bytes.
+        len: usize,
+    },
     /// In memory.
     Pixels(Rgb8),
 }
@@ -52,23 +64,45 @@ impl Image {
     pub fn pixels(&self) -> Result<Cow<'_, Rgb8>> {
         match self {
             Self::File(path) => decode::file(path).map(Cow::Owned),
+            Self::Part { file, offset, len } => {
+                let bytes = imagenet::part(file, *offset, *len).map_err(Error::io("read", file))?;
+                decode::bytes(&bytes, file).map(Cow::Owned)
+            }
             Self::Pixels(pixels) => Ok(Cow::Borrowed(pixels)),
         }
     }
 }
 
 impl Dataset {
-    /// The data set that `--data` names: `digits`, a CIFAR folder (binary or python), or a folder with one folder a class.
-    pub fn open(data: &str) -> Result<Self> {
+    /// The data set that `--data` names: `digits`, a CIFAR folder (binary or python) or Torch's cache of it, the validation
+    /// set of ImageNet (folders, flat, or its tar), or a folder with one folder a class.
+    pub fn open(data: &str, labels: &LabelSet) -> Result<Self> {
+        let mut dataset = Self::open_any(data)?;
+        imagenet::relabel(&mut dataset, labels, Path::new(data))?;
+        Ok(dataset)
+    }
+
+    fn open_any(data: &str) -> Result<Self> {
         if data == "digits" {
             return digits::validation();
         }
         let path = Path::new(data);
+        let ending = |ending: &str| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending));
+        if path.is_file() && ending("tar") {
+            return imagenet::open_tar(path);
+        }
+        if path.is_file() && ending("t7") {
+            return cifar::open_t7(path);
+        }
         if !path.is_dir() {
-            let reason = "not a folder; --data takes a folder with one folder a class, a CIFAR folder, or `digits`";
+            let reason = "not a folder; --data takes a folder with one folder a class, a CIFAR folder or .t7, \
+                          ImageNet's validation set as a folder or its tar, or `digits`";
             return Err(Error::data(path, reason));
         }
-        match cifar::open(path)? {
+        if let Some(dataset) = cifar::open(path)? {
+            return Ok(dataset);
+        }
+        match imagenet::open_flat(path)? {
             Some(dataset) => Ok(dataset),
             None => folder::open(path),
         }

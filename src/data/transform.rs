@@ -15,6 +15,7 @@ const MOST_PIXELS: usize = 1 << 26;
 pub struct Transform {
     protocol: Protocol,
     channels: usize,
+    ten: bool,
 }
 
 /// An image that the protocol cannot take.
@@ -32,9 +33,24 @@ impl Transform {
     /// Networks read colour (3 channels) or grey (1: Pillow's luma, with the first mean and deviation).
     pub fn new(protocol: &Protocol, channels: usize) -> Result<Self> {
         match channels {
-            1 | 3 => Ok(Self { protocol: protocol.clone(), channels }),
+            1 | 3 => Ok(Self { protocol: protocol.clone(), channels, ten: false }),
             _ => Err(Error::Usage(format!("the network reads {channels} channels; images have 3 or 1"))),
         }
+    }
+
+    /// Ten crops an image instead of one: the middle and the four corners, then the same of the mirrored image
+    /// (liuzhuang13/DenseNet, datasets/transforms.lua, TenCrop).
+    pub fn with_ten_crops(self) -> Result<Self> {
+        if self.protocol.resize.is_none() {
+            let name = &self.protocol.name;
+            return Err(Error::Usage(format!("protocol {name} takes images as they are; ten crops need a larger one")));
+        }
+        Ok(Self { ten: true, ..self })
+    }
+
+    /// Crops of each image.
+    pub fn crops(&self) -> usize {
+        if self.ten { 10 } else { 1 }
     }
 
     /// The protocol.
@@ -113,14 +129,26 @@ impl Transform {
             Range::Unit => 255.0,
             Range::Byte => 1.0,
         };
-        for channel in 0..self.channels {
-            let source = match channels {
-                Channels::Rgb => channel,
-                Channels::Bgr => 2 - channel,
-            };
-            for row in data.chunks_exact(3 * width).skip(top).take(*crop) {
-                let cells = row[3 * left..3 * (left + crop)].iter().skip(source).step_by(3);
-                pixels.extend(cells.map(|value| (byte(value) / unit - mean[channel]) / std[channel]));
+        let (right, bottom) = (width - crop, height - crop);
+        let corners = [(left, top), (0, 0), (right, 0), (0, bottom), (right, bottom)];
+        let views = [false, true].into_iter().flat_map(|mirrored| corners.map(|corner| (mirrored, corner)));
+        for (mirrored, (left, top)) in views.take(self.crops()) {
+            // The mirrored image's column `left` is column `width - 1 - left` of this one, and on from there backwards.
+            let first = if mirrored { width - left - crop } else { left };
+            for channel in 0..self.channels {
+                let source = match channels {
+                    Channels::Rgb => channel,
+                    Channels::Bgr => 2 - channel,
+                };
+                let normalise = |value: &T| (byte(value) / unit - mean[channel]) / std[channel];
+                for row in data.chunks_exact(3 * width).skip(top).take(*crop) {
+                    let cells = row[3 * first..3 * (first + crop)].iter().skip(source).step_by(3);
+                    if mirrored {
+                        pixels.extend(cells.rev().map(normalise));
+                    } else {
+                        pixels.extend(cells.map(normalise));
+                    }
+                }
             }
         }
         Ok(())

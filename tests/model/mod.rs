@@ -72,3 +72,32 @@ fn a_log_softmax_head_is_applied() {
     let sum: f32 = output.exp().unwrap().sum_all().unwrap().to_scalar().unwrap();
     assert!((sum - 1.0).abs() < 1e-5);
 }
+
+#[test]
+fn ten_crops_are_torch_s() {
+    use densenet_arch::{Fit, Interpolation, Protocol, Resize};
+    use densenet_zoo::data::resize::Rgb8;
+    use densenet_zoo::data::transform::Transform;
+
+    let resize = Resize { size: 64, fit: Fit::ShortSide, interpolation: Interpolation::Torch7Bicubic };
+    let protocol = Protocol { resize: Some(resize), crop: 56, ..Protocol::named("torch7").unwrap() };
+    let transform = Transform::new(&protocol, 3).unwrap().with_ten_crops().unwrap();
+    for (image, name) in [
+        ("photo_500x375_420_jpg", "photo_500x375_420.jpg"),
+        ("restart_q50_333x223_jpg", "restart_q50_333x223.jpg.crops1to6"),
+    ] {
+        let decoded = std::fs::read(fixture(&format!("preproc/decoded/{image}.png"))).unwrap();
+        let decoded = image::load_from_memory(&decoded).unwrap().to_rgb8();
+        let decoded = Rgb8::new(decoded.width() as usize, decoded.height() as usize, decoded.into_raw()).unwrap();
+        let mut found = Vec::new();
+        transform.append(&decoded, &mut found).unwrap();
+        assert_eq!(found.len(), 10 * 3 * 56 * 56);
+        let file = std::fs::read(fixture(&format!("torch_image/c_tencrop56_{image}.safetensors"))).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&file).unwrap();
+        let expected = file.tensor(name).unwrap();
+        let expected = expected.data().as_chunks().0.iter().map(|&value| f32::from_le_bytes(value));
+        let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        // Torch multiplies by 1/255 where we divide: one unit in the last place of a value up to 3.
+        assert!(worst <= 1e-6, "{image}: {worst}");
+    }
+}

@@ -8,7 +8,7 @@ use densenet_arch::networks;
 use serde::Deserialize;
 
 use self::entry::Entry;
-use crate::{Error, Weight};
+use crate::{Error, Key, Weight};
 
 mod entry;
 
@@ -72,11 +72,17 @@ impl Catalogue {
 
     /// Adds a user's TOML file, or every `*.toml` of a folder.
     pub fn add(&mut self, path: &Path) -> Result<(), Error> {
+        self.add_signed(path, None)
+    }
+
+    /// The same; each file signed with `key`, where one is required.
+    pub fn add_signed(&mut self, path: &Path, key: Option<&Key>) -> Result<(), Error> {
         if !path.exists() {
             return Err(Error::NoCatalogue { path: path.to_owned() });
         }
         if !path.is_dir() {
             let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+            key.map_or(Ok(()), |key| key.check(path, text.as_bytes()))?;
             return self.add_text(&path.display().to_string(), &text);
         }
         let mut files = fs::read_dir(path)
@@ -84,7 +90,7 @@ impl Catalogue {
             .map_err(Error::io("list", path))?;
         files.retain(|file| file.extension().is_some_and(|extension| extension == "toml") && file.is_file());
         files.sort();
-        files.iter().try_for_each(|file| self.add(file))
+        files.iter().try_for_each(|file| self.add_signed(file, key))
     }
 
     /// Every weight, in the order of the files.

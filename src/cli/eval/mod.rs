@@ -1,0 +1,328 @@
+//! `eval`: top-1 and top-5 error.
+
+mod compare;
+mod merge;
+
+use std::env;
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+
+use candle_core::DType;
+use clap::{Args, Subcommand, ValueEnum};
+use densenet_zoo::data::Dataset;
+use densenet_zoo::data::decode::DECODER;
+use densenet_zoo::data::imagenet::LabelSet;
+use densenet_zoo::data::transform::Transform;
+use densenet_zoo::eval::{Evaluation, Setup, Shard, Step, evaluate};
+use densenet_zoo::metrics::Summary;
+use densenet_zoo::predictions::{Entry, Header, Writer};
+use densenet_zoo::store::{Model, Store};
+use densenet_zoo::{Error, Result};
+use serde_json::{Value, json};
+
+use super::progress::{self, Downloads};
+use super::{ComputeArgs, Format, FormatArg, ProtocolArg, output};
+
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(super) struct Eval {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Two runs over the same images: the difference of their errors, and McNemar's test.
+    Compare(compare::Compare),
+    /// The parts of a run put together: exactly what the whole run gives.
+    Merge(merge::Merge),
+}
+
+#[derive(Args)]
+struct Run {
+    /// A name or a file.
+    #[arg(required = true)]
+    model: Option<String>,
+    /// A folder with one folder a class; ImageNet's validation set as a flat folder or its tar; a CIFAR folder (binary or
+    /// python) or Torch's .t7 of it; or `digits`.
+    #[arg(long, value_name = "PATH|digits", required = true)]
+    data: Option<String>,
+    /// Which labels ImageNet's validation images have.
+    #[arg(long, value_enum, default_value = "original")]
+    labels: Labels,
+    /// Ten crops an image, their outputs summed, as the original's -tenCrop.
+    #[arg(long, alias = "tenCrop")]
+    ten_crop: bool,
+    /// Leave out images that cannot be read; otherwise the run fails at its end and names them.
+    #[arg(long)]
+    skip_bad: bool,
+    /// Write what was said of each image, a line of JSON each.
+    #[arg(long, value_name = "FILE")]
+    predictions: Option<PathBuf>,
+    /// Go on with the predictions of a run that was ended.
+    #[arg(long, requires = "predictions")]
+    resume: bool,
+    /// Part I of N, from 0; `eval merge` puts them together. Otherwise as SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX say.
+    #[arg(long, value_name = "I/N", requires = "predictions", value_parser = shard)]
+    shard: Option<Shard>,
+    /// Images in a batch.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    batch_size: u16,
+    /// Threads that decode; all cores otherwise.
+    #[arg(long)]
+    workers: Option<usize>,
+    #[command(flatten)]
+    protocol: ProtocolArg,
+    #[command(flatten)]
+    compute: ComputeArgs,
+    #[command(flatten)]
+    print: FormatArg,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Labels {
+    /// Those of the challenge, or of the data set.
+    Original,
+    /// The reassessed ones (Beyer et al. 2020): several may be right, and some images are left out.
+    Real,
+}
+
+fn shard(text: &str) -> Result<Shard, String> {
+    let parts = text.split_once('/').and_then(|(index, of)| Some((index.parse().ok()?, of.parse().ok()?)));
+    match parts {
+        Some((index, of)) if index < of => Ok(Shard { index, of }),
+        _ => Err("I/N with I from 0 to N-1 is expected".into()),
+    }
+}
+
+/// The part that a cluster's scheduler has given this process: a Slurm array's, or an indexed Job's of Kubernetes.
+fn scheduled() -> Option<Shard> {
+    let number = |name: &str| env::var(name).ok()?.trim().parse::<usize>().ok();
+    let slurm = || {
+        let first = number("SLURM_ARRAY_TASK_MIN").unwrap_or(0);
+        let index = number("SLURM_ARRAY_TASK_ID")?.checked_sub(first)?;
+        Some(Shard { index, of: number("SLURM_ARRAY_TASK_COUNT")? })
+    };
+    let job = || Some(Shard { index: number("JOB_COMPLETION_INDEX")?, of: number("JOB_COMPLETIONS")? });
+    slurm().or_else(job).filter(|shard| shard.index < shard.of)
+}
+
+impl Eval {
+    pub(super) fn run(self, store: &Store) -> Result<()> {
+        match self.verb {
+            Some(Verb::Compare(verb)) => verb.run(),
+            Some(Verb::Merge(verb)) => verb.run(),
+            None => self.run.run(store),
+        }
+    }
+}
+
+impl Run {
+    fn run(self, store: &Store) -> Result<()> {
+        let labels = match self.labels {
+            Labels::Original => LabelSet::Original,
+            Labels::Real => LabelSet::Real,
+        };
+        // clap asks for both where no verb stands.
+        let (model, data) = (self.model.clone().unwrap_or_default(), self.data.clone().unwrap_or_default());
+        let dataset = Dataset::open(&data, &labels)?;
+        let model = store.model(&model, &mut Downloads::default().one())?;
+        let protocol = self.protocol.of(&model)?;
+        let transform = Transform::new(&protocol, model.config.in_channels)?;
+        let transform = if self.ten_crop { transform.with_ten_crops()? } else { transform };
+        let classes = class_map(&model, &dataset)?;
+        let device = self.compute.open()?;
+        let header = self.header(&model, &data, &dataset, &transform);
+        let (mut writer, done) = match &self.predictions {
+            None => (None, Vec::new()),
+            Some(path) if self.resume && path.exists() => {
+                let (writer, done) = Writer::resume(path, &header)?;
+                (Some(writer), done)
+            }
+            Some(path) => (Some(Writer::create(path, &header)?), Vec::new()),
+        };
+        let network = model.network(&device, DType::F32)?;
+        let setup = Setup {
+            dataset: &dataset,
+            classes: &classes,
+            transform: &transform,
+            device: &device,
+            batch: usize::from(self.batch_size),
+            threads: self.workers.unwrap_or_else(|| available_parallelism().map_or(1, usize::from)),
+            shard: header.shard,
+            skip: done.len(),
+        };
+        let bar = progress::images(header.shard.range(header.images, header.batch_size).len() - done.len());
+        let rest = evaluate(&network, &setup, |step: &Step| {
+            bar.inc((step.predictions.len() + step.bad.len()) as u64);
+            let (error, rate) = (step.evaluation.top1_error(), step.evaluation.rate());
+            bar.set_message(format!("top-1 error {error:.2} %, {rate:.0} images/s"));
+            writer.as_mut().map_or(Ok(()), |writer| writer.append(&in_order(step)))
+        })?;
+        bar.finish_and_clear();
+        let evaluation = whole(done, rest);
+        let summary = Summary::of(&evaluation.predictions);
+        if self.print.format == Format::Json {
+            let mut json = result(&header, &summary, &evaluation);
+            json["file"] = json!(model.source.path);
+            json["format"] = json!(model.source.format);
+            json["config"] = json!(model.config);
+            json["protocol"] = json!(protocol);
+            json["published"] = json!(model.published);
+            output::print_json(&json)?;
+        } else {
+            output::print(&format!(
+                "{} on {} ({}): {} images in {:.1} s, {:.0} a second\n{}\n{}",
+                model.name,
+                data,
+                dataset.kind,
+                evaluation.images(),
+                evaluation.seconds,
+                evaluation.rate(),
+                errors(&model, &evaluation, &protocol.name, transform.crops(), dataset.kind),
+                figures(&summary),
+            ))?;
+        }
+        unreadable(&evaluation, self.skip_bad)
+    }
+
+    fn header(&self, model: &Model, data: &str, dataset: &Dataset, transform: &Transform) -> Header {
+        let shard = self.shard.or_else(|| self.predictions.as_ref().and_then(|_| scheduled()));
+        if let (None, Some(Shard { index, of })) = (self.shard, shard) {
+            eprintln!("part {index} of {of}, as the scheduler says");
+        }
+        Header {
+            tool: concat!("densenet-zoo ", env!("CARGO_PKG_VERSION")).into(),
+            model: model.name.clone(),
+            sha256: model.source.sha256.clone(),
+            architecture: model.config.name(),
+            protocol: transform.protocol().name.clone(),
+            crops: transform.crops(),
+            decoder: DECODER.into(),
+            data: data.to_owned(),
+            dataset: dataset.kind.into(),
+            images: dataset.samples.len(),
+            batch_size: usize::from(self.batch_size),
+            device: self.compute.device.resolve().to_string(),
+            shard: shard.unwrap_or(Shard::WHOLE),
+        }
+    }
+}
+
+/// A batch's images as they stand in the data.
+fn in_order(step: &Step) -> Vec<Entry> {
+    // Within a batch, the bad ones stand after the good: only their number counts for going on.
+    let said = step.predictions.iter().cloned().map(Entry::Said);
+    said.chain(step.bad.iter().cloned().map(Entry::Bad)).collect()
+}
+
+/// What an earlier run did, and the rest.
+fn whole(done: Vec<Entry>, rest: Evaluation) -> Evaluation {
+    let mut whole = Evaluation { seconds: rest.seconds, ..Evaluation::default() };
+    for entry in done {
+        match entry {
+            Entry::Said(prediction) => whole.count(prediction),
+            Entry::Bad(bad) => whole.bad.push(bad),
+        }
+    }
+    rest.predictions.into_iter().for_each(|prediction| whole.count(prediction));
+    whole.bad.extend(rest.bad);
+    whole
+}
+
+/// Fails where images could not be read, unless that was allowed.
+fn unreadable(evaluation: &Evaluation, allowed: bool) -> Result<()> {
+    for bad in &evaluation.bad {
+        eprintln!("{}", bad.reason);
+    }
+    match evaluation.bad.len() {
+        0 => Ok(()),
+        count if allowed => {
+            eprintln!("{count} images could not be read, and are not counted");
+            Ok(())
+        }
+        count => Err(Error::Unreadable { count }),
+    }
+}
+
+/// All figures of a run for programs.
+fn result(header: &Header, summary: &Summary, evaluation: &Evaluation) -> Value {
+    json!({
+        "tool": header.tool,
+        "model": header.model,
+        "sha256": header.sha256,
+        "architecture": header.architecture,
+        "protocol": header.protocol,
+        "crops": header.crops,
+        "decoder": header.decoder,
+        "data": header.data,
+        "dataset": header.dataset,
+        "batch_size": header.batch_size,
+        "device": header.device,
+        "shard": header.shard,
+        "images": summary.images,
+        "bad": evaluation.bad,
+        "top1_wrong": summary.top1_error.wrong,
+        "top5_wrong": summary.top5_error.wrong,
+        "top1_error": summary.top1_error.percent,
+        "top5_error": summary.top5_error.percent,
+        "seconds": evaluation.seconds,
+        "summary": summary,
+    })
+}
+
+/// The figures beside the errors, in a few lines.
+fn figures(summary: &Summary) -> String {
+    let rate = |rate: densenet_zoo::metrics::Rate| {
+        format!(
+            "{:.3} % ({} of {}; 95 % interval {:.2} to {:.2})",
+            rate.percent, rate.wrong, rate.of, rate.low, rate.high
+        )
+    };
+    let mut lines = vec![
+        format!(" top-1 error        {}", rate(summary.top1_error)),
+        format!(" top-5 error        {}", rate(summary.top5_error)),
+        format!(" cross-entropy      {:.4}", summary.cross_entropy),
+        format!(" calibration error  {:.4}", summary.calibration_error),
+    ];
+    if let Some(confusion) = summary.confusions.first() {
+        let (label, predicted, count) = (confusion.label, confusion.predicted, confusion.count);
+        lines.push(format!(" commonest error    class {label} taken for {predicted}, {count} times"));
+    }
+    lines.join("\n")
+}
+
+/// The network's class for each of the data's classes.
+pub(super) fn class_map(model: &Model, dataset: &Dataset) -> Result<Vec<usize>> {
+    if dataset.classes.is_empty() {
+        return Ok((0..model.labels.count()).collect());
+    }
+    model.labels.match_classes(&dataset.classes)
+}
+
+/// The measured errors under the published ones.
+fn errors(model: &Model, evaluation: &Evaluation, protocol: &str, crops: usize, kind: &str) -> String {
+    let mut rows: Vec<Vec<String>> = model
+        .published
+        .iter()
+        .map(|published| {
+            vec![
+                format!("published ({})", published.source),
+                published.dataset.clone(),
+                format!("{}, {} crop", published.protocol, published.crops),
+                format!("{:.3}", published.top1_error),
+                published.top5_error.map_or_else(|| "-".into(), |error| format!("{error:.3}")),
+            ]
+        })
+        .collect();
+    rows.push(vec![
+        "measured here".into(),
+        kind.into(),
+        format!("{protocol}, {crops} crop"),
+        format!("{:.3}", evaluation.top1_error()),
+        format!("{:.3}", evaluation.top5_error()),
+    ]);
+    output::table(&["", "data", "protocol", "top-1 error %", "top-5 error %"], &[3, 4], rows)
+}
