@@ -157,6 +157,9 @@ fn readers(config: &Config, wanted: impl Fn(&str) -> bool) -> Vec<(String, Vec<(
 
 fn edit(tensors: &mut Named, name: &str, change: impl Fn(&mut f64)) -> Result<(), Error> {
     let Some(tensor) = tensors.get(name) else { return Ok(()) };
+    if tensor.repeats() {
+        return Err(Error::Layout(format!("{name} repeats its storage, and would have to be changed")));
+    }
     let mut values = tensor.to_f64()?;
     values.iter_mut().for_each(change);
     replace(tensors, name, &values)

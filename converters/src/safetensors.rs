@@ -163,7 +163,10 @@ mod tests {
         assert!(two(entry(0, 2), entry(2, 9), &[0; 3]).unwrap_err().contains("outside the file"));
         let wrong = file(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#, &[0; 4]);
         assert!(
-            read(&wrong, &mut Budget::unlimited()).unwrap_err().to_string().starts_with("safetensors: byte 8: tensor \"a\": ")
+            read(&wrong, &mut Budget::unlimited())
+                .unwrap_err()
+                .to_string()
+                .starts_with("safetensors: byte 8: tensor \"a\": ")
         );
         assert!(read(&file("{", &[]), &mut Budget::unlimited()).is_err());
         assert!(read(&[9, 0, 0, 0, 0, 0, 0, 0, b'{'], &mut Budget::unlimited()).is_err());

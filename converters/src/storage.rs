@@ -80,6 +80,16 @@ impl<'a> Storage<'a> {
         Self { order, ..self }
     }
 
+    /// Bytes that decoding takes beyond twice what stands in the file: a digit of text may stand for eight.
+    pub(crate) fn growth(&self) -> usize {
+        match &self.content {
+            Content::Coded(coded) if matches!(coded.coding, Coding::Text(_)) => {
+                coded.len.saturating_sub(2 * coded.bytes.len())
+            }
+            _ => 0,
+        }
+    }
+
     /// Bytes once decoded.
     pub(crate) fn len(&self) -> usize {
         self.len

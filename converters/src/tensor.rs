@@ -153,6 +153,11 @@ impl<'a> Tensor<'a> {
         Self { dtype, ..self }
     }
 
+    /// Whether it has more elements than its storage.
+    pub(crate) fn repeats(&self) -> bool {
+        self.elements() * self.stored.size() > self.storage.len()
+    }
+
     /// The memory that it is a view of.
     pub(crate) fn storage(&self) -> &Storage<'a> {
         &self.storage

@@ -51,7 +51,10 @@ impl<'a> Machine<'a, '_> {
             (Global::RebuildTensor, &[storage, Value::Int(offset), shape, strides, ref rest @ ..]) => {
                 // Bits of the newest form: the elements would have to be conjugated or negated.
                 let bits = rest.get(2).and_then(|bits| match self.node(*bits) {
-                    Some(Node::Dict(pairs)) => Some(pairs.iter().any(|(_, value)| *value == Value::Bool(true))),
+                    // There are two of them; a longer one is no such thing.
+                    Some(Node::Dict(pairs)) => {
+                        Some(pairs.len() > 8 || pairs.iter().any(|(_, value)| *value == Value::Bool(true)))
+                    }
                     _ => None,
                 });
                 if bits == Some(true) {

@@ -156,6 +156,7 @@ impl<'a> Reader<'a, '_> {
     fn storage(&mut self, dtype: DType) -> Result<Tensor<'a>, Error> {
         let count = self.from.size()?;
         let storage = self.from.elements(dtype, count)?;
+        self.spend(storage.growth())?;
         Tensor::contiguous(dtype, vec![count], storage).map_err(|reason| self.error(reason))
     }
 

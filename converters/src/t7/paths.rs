@@ -62,6 +62,8 @@ impl<'a> Walk<'_, 'a, '_> {
             Some(seen) if !*seen => *seen = true,
             _ => return Ok(()),
         }
+        // Many objects may share their fields.
+        self.budget.spend(8 * pairs.len()).map_err(refuse)?;
         // Only an object's own list of modules gives way to their numbers.
         let is_module = file.class(value).is_some();
         // A DenseConnectLayerCustom lists the same tensors once more, under copies of net1 and net2.

@@ -7,9 +7,6 @@ use crate::error::Error;
 use crate::storage::{ByteOrder, Coding, Storage};
 use crate::tensor::DType;
 
-/// What a storage of text may take beyond twice its text, in bytes.
-const MOST_OF_DIGITS: usize = 16 << 20;
-
 /// How a file writes its primitives. Nothing in the file says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
@@ -112,14 +109,7 @@ impl<'a> Primitives<'a> {
                 Ok(Storage::coded(self.cursor.take(len / 2)?, Coding::Widened(order), len, FORMAT, at))
             }
             Encoding::Binary { order, .. } => Ok(Storage::plain(self.cursor.take(len)?).with_order(order)),
-            Encoding::Ascii => {
-                let words = self.words(count)?;
-                // A digit may stand for eight bytes; whole storages of such are an attack on memory.
-                if len > words.len().saturating_mul(2).saturating_add(MOST_OF_DIGITS) {
-                    return Err(self.cursor.error_at(at, format!("{count} numbers of {} bytes of text", words.len())));
-                }
-                Ok(Storage::coded(words, Coding::Text(dtype), len, FORMAT, at))
-            }
+            Encoding::Ascii => Ok(Storage::coded(self.words(count)?, Coding::Text(dtype), len, FORMAT, at)),
         }
     }
 

@@ -69,7 +69,8 @@ impl<'a> Walk<'_, 'a> {
         let class = self.file.class(module).unwrap_or("?");
         let refuse = |reason: &str| Err(Error::Layout(format!("module {path} ({class}) {reason}")));
         let number = |name| self.file.number(module, name);
-        self.visits += 1;
+        // Its fields are looked through; those of a module are about twenty.
+        self.visits += 1 + self.file.pairs(module).map_or(0, <[_]>::len) / 64;
         if depth > 32 || self.visits > MOST_MODULES {
             return refuse("is nested too deep, or again and again");
         }
