@@ -9,7 +9,9 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use densenet_arch::{Config, Protocol};
 use densenet_converters::{Conversion, Options};
-use densenet_registry::{Cache, Catalogue, Digest, FetchOptions, Key, Progress, Published, Record, Verified, Weight};
+use densenet_registry::{
+    Cache, Catalogue, Digest, FetchOptions, Key, Member, Progress, Published, Record, Verified, Weight,
+};
 use serde_json::json;
 
 use crate::data::labels::Labels;
@@ -93,6 +95,7 @@ impl Store {
         let cache = Cache::open_default()?;
         let offline = std::env::var_os("DENSENET_ZOO_OFFLINE").is_some_and(|value| !value.is_empty() && value != "0");
         let record = self.fetch(weight, &cache, &FetchOptions { offline, ..FetchOptions::default() }, progress)?;
+        weight.config()?;
         let object = record.converted.as_ref().unwrap_or(&record.original);
         let opened = self.file(model, &object.path)?;
         Ok(Model { published: weight.published.clone(), ..opened })
@@ -106,9 +109,9 @@ impl Store {
         options: &FetchOptions,
         progress: &mut dyn Progress,
     ) -> Result<Record> {
-        weight.config()?;
         let record = densenet_registry::fetch(weight, cache, options, progress)?;
-        if record.converted.is_some() && !options.force {
+        // What the converters do not read is kept as it was published.
+        if weight.config().is_err() || record.converted.is_some() && !options.force {
             return Ok(record);
         }
         Self::add_converted(weight, cache, &record).inspect_err(|_| {
@@ -149,6 +152,18 @@ impl Store {
     /// The network that a weight's file must hold.
     fn convert<'i>(weight: &Weight, original: &Path, input: &'i input::Input) -> Result<Conversion<'i>> {
         let expected = weight.config()?;
+        if let Some(Member { name, digest }) = &weight.file.member {
+            let wrap = |source| Error::Checkpoint { path: original.to_owned(), source };
+            let inner = densenet_converters::member(&input.source).map_err(wrap)?.unwrap_or_default();
+            if let Some(computed) = digest.differs_from(inner) {
+                return Err(Error::Registry(densenet_registry::Error::WrongDigest {
+                    source_name: format!("{}: {name}", original.display()),
+                    strength: digest.strength(),
+                    expected: digest.digits().to_owned(),
+                    computed,
+                }));
+            }
+        }
         let options = Options {
             arch: Some(expected.clone()),
             protocol: Some(weight.protocol.clone()),

@@ -12,6 +12,8 @@ mod demo;
 mod eval;
 #[path = "cli/fetch.rs"]
 mod fetch;
+#[path = "cli/member.rs"]
+mod member;
 #[path = "model/mod.rs"]
 mod model;
 #[path = "cli/mod.rs"]

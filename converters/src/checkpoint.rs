@@ -123,6 +123,13 @@ fn unpacked<'a>(source: &'a Source) -> Result<(&'a [u8], bool), Error> {
     })
 }
 
+/// The one file in a zip around a checkpoint, where the source is such a zip.
+pub fn member<'a>(source: &'a Source) -> Result<Option<&'a [u8]>, Error> {
+    let bytes = source.bytes();
+    let (inner, _) = unpacked(source)?;
+    Ok((inner.as_ptr_range() != bytes.as_ptr_range()).then_some(inner))
+}
+
 /// Parses a file of any known format. Nothing in it is executed.
 pub fn read<'a>(source: &'a Source) -> Result<Checkpoint<'a>, Error> {
     let mut budget = Budget::new(source.bytes().len());

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use clap::Args;
-use densenet_registry::{Cache, FetchOptions, Record, Weight};
+use densenet_registry::{Cache, FetchOptions, Known, Record, Weight};
 use densenet_zoo::store::{Checked, Store};
 use densenet_zoo::{Error, Result};
 use serde_json::json;
@@ -113,7 +113,8 @@ impl Fetch {
     fn weights<'s>(&self, store: &'s Store) -> Result<Vec<&'s Weight>> {
         if self.all {
             let all = store.catalogue.weights().iter();
-            return Ok(all.filter(|weight| weight.config().is_ok() && weight.file.digest.is_some()).collect());
+            let can_be_had = |weight: &&Weight| weight.file.known() != Known::None && !weight.file.urls.is_empty();
+            return Ok(all.filter(|weight| weight.config().is_ok()).filter(can_be_had).collect());
         }
         let mut weights: Vec<&Weight> = Vec::new();
         for name in &self.names {
@@ -211,6 +212,9 @@ fn describe(record: &Record) -> String {
         record.original.sha256,
         record.digest_strength
     )];
+    if record.converted.is_none() {
+        lines.push("  not converted: `convert` does not read it".to_owned());
+    }
     if let Some(converted) = &record.converted {
         lines.push(format!("  converted {}\n  sha256    {}", converted.path.display(), converted.sha256));
     }

@@ -38,6 +38,13 @@ impl Digest {
         }
     }
 
+    /// The digits of these bytes, of the same kind, if they are others.
+    pub fn differs_from(&self, bytes: &[u8]) -> Option<String> {
+        let mut hashing = Hashing::new(io::sink(), Some(self));
+        hashing.absorb(bytes);
+        hashing.hashed().differs(self)
+    }
+
     pub(crate) fn is_well_formed(&self) -> bool {
         let lengths = match self {
             Self::Sha256(_) => 64..=64,

@@ -71,6 +71,7 @@ pub fn fetch(
     }
     if options.from.is_none()
         && weight.file.digest.is_none()
+        && weight.file.member.is_none()
         && cache.pinned(&weight.name)?.is_none()
         && !options.trust_on_first_use
     {
@@ -345,6 +346,8 @@ impl Job<'_> {
         let digest_strength = match (&weight.file.digest, self.options.from, &self.pinned) {
             (Some(digest), ..) => digest.strength().to_owned(),
             (None, _, Some(pinned)) => pinned.digest_strength.clone(),
+            // Of an archive, the file inside is compared before anything is made of it.
+            (None, ..) if weight.file.member.is_some() => weight.digest_strength().to_owned(),
             (None, Some(_), None) => "none (pinned from a local file)".to_owned(),
             (None, None, None) => "none (trusted on first use)".to_owned(),
         };

@@ -32,7 +32,7 @@ pub use digest::Digest;
 pub use embedded::embedded;
 pub use error::{Error, ErrorKind};
 pub use fetch::{FetchOptions, fetch};
-pub use signature::Key;
 pub use progress::{Progress, Silent};
+pub use signature::Key;
 pub use verify::{Verified, verify};
 pub use weight::{Known, Like, Member, Network, Published, SourceFormat, Weight, WeightFile};
