@@ -16,5 +16,7 @@ mod fetch;
 mod member;
 #[path = "model/mod.rs"]
 mod model;
+#[path = "cli/preprocess.rs"]
+mod preprocess;
 #[path = "cli/mod.rs"]
 mod run;

@@ -11,6 +11,7 @@ mod fetch;
 mod inspect;
 mod output;
 mod parity;
+mod preprocess;
 mod progress;
 
 use std::path::PathBuf;
@@ -60,6 +61,8 @@ enum Command {
     Classify(classify::Classify),
     /// Top-1 and top-5 error over a data set, beside the published figure.
     Eval(eval::Eval),
+    /// Exactly what a network sees of an image, as numbers.
+    Preprocess(preprocess::Preprocess),
     /// Compare a model's output with one that another program computed.
     Parity(parity::Parity),
 }
@@ -101,15 +104,30 @@ impl ComputeArgs {
 
 #[derive(Args)]
 struct ProtocolArg {
-    /// Preprocessing instead of the model's own: torch7, pil-bilinear, pil-bicubic, opencv-bilinear, stretch-256, cifar10, cifar100, svhn, digits.
-    #[arg(long, value_name = "NAME")]
+    /// Preprocessing instead of the model's own: torch7, pil-bilinear, pil-bicubic, opencv-bilinear, stretch-256, cifar10, cifar100, svhn, digits; or a TOML file that describes one.
+    #[arg(long, value_name = "NAME|FILE.toml")]
     protocol: Option<String>,
 }
 
 impl ProtocolArg {
     /// The protocol asked for, if any.
     fn stated(&self) -> Result<Option<Protocol>> {
-        Ok(self.protocol.as_deref().map(Protocol::from_text).transpose()?)
+        let Some(protocol) = self.protocol.as_deref() else { return Ok(None) };
+        let path = std::path::Path::new(protocol);
+        if path.extension().is_none_or(|ending| ending != "toml") {
+            return Ok(Some(Protocol::from_text(protocol)?));
+        }
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        })?;
+        let described: Protocol = toml::from_str(&text).map_err(|error| Error::Data {
+            path: path.to_owned(),
+            reason: error.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" "),
+        })?;
+        // The way through its text checks the sizes.
+        Ok(Some(Protocol::from_text(&described.to_text())?))
     }
 
     /// The protocol asked for, else the model's; says so where the model only has its network's default.
@@ -143,6 +161,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Inspect(verb) => verb.run(),
         Command::Classify(verb) => verb.run(&store),
         Command::Eval(verb) => verb.run(&store),
+        Command::Preprocess(verb) => verb.run(),
         Command::Parity(verb) => verb.run(&store),
     });
     match outcome {

@@ -172,6 +172,21 @@ impl<'a> Text<'a> {
     }
 }
 
+/// Writes version 1.0 of the format, little-endian, in C order (NumPy's lib/format.py).
+pub fn write_f32(shape: &[usize], values: &[f32]) -> Vec<u8> {
+    let sizes: String = shape.iter().map(|size| format!("{size}, ")).collect::<Vec<_>>().concat();
+    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}), }}", sizes.trim_end());
+    // Magic, version and length take ten bytes; the data begins at a multiple of 64, after a line feed.
+    let padding = (10 + header.len() + 1).next_multiple_of(64) - (10 + header.len() + 1);
+    header.push_str(&" ".repeat(padding));
+    header.push('\n');
+    let mut out = b"\x93NUMPY\x01\x00".to_vec();
+    out.extend((header.len() as u16).to_le_bytes());
+    out.extend(header.as_bytes());
+    out.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,119 @@
+//! `preprocess`: exactly what a network sees of an image.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use densenet_arch::{Channels, Protocol, Range};
+use densenet_zoo::data::npy;
+use densenet_zoo::data::transform::Transform;
+use densenet_zoo::data::{Image, decode};
+use densenet_zoo::{Error, Result};
+use safetensors::tensor::{Dtype, TensorView, serialize};
+
+use super::{ProtocolArg, output};
+
+#[derive(Args)]
+pub(super) struct Preprocess {
+    /// JPEG, PNG, WebP, GIF, TIFF or BMP files.
+    #[arg(required = true)]
+    images: Vec<PathBuf>,
+    #[command(flatten)]
+    protocol: ProtocolArg,
+    /// One channel instead of three, for networks that read grey images.
+    #[arg(long, alias = "gray")]
+    grey: bool,
+    /// Ten crops an image.
+    #[arg(long, alias = "tenCrop")]
+    ten_crop: bool,
+    /// `.safetensors` (the tensor `input`) or `.npy`, both (images, channels, height, width); `.png` to look at one image.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Overwrite the output.
+    #[arg(long)]
+    force: bool,
+}
+
+impl Preprocess {
+    pub(super) fn run(self) -> Result<()> {
+        let protocol = self.protocol.stated()?;
+        let protocol = protocol.ok_or_else(|| Error::Usage("--protocol NAME or FILE.toml says how".into()))?;
+        if self.output.exists() && !self.force {
+            return Err(Error::Exists { path: self.output });
+        }
+        let transform = Transform::new(&protocol, if self.grey { 1 } else { 3 })?;
+        let transform = if self.ten_crop { transform.with_ten_crops()? } else { transform };
+        let mut pixels = Vec::new();
+        for path in &self.images {
+            let image = Image::File(path.clone());
+            let image = image.pixels()?;
+            transform.append(&image, &mut pixels).map_err(|error| error.of(&path.display().to_string()))?;
+        }
+        let (channels, height, width) = transform.shape();
+        let shape = [self.images.len() * transform.crops(), channels, height, width];
+        match self.output.extension().and_then(|ending| ending.to_str()) {
+            Some("safetensors") => self.safetensors(&protocol, &shape, &pixels)?,
+            Some("npy") => self.write(&npy::write_f32(&shape, &pixels))?,
+            Some("png") => self.png(&protocol, &shape, &pixels)?,
+            _ => return Err(Error::Usage("-o takes a .safetensors, .npy or .png file".into())),
+        }
+        let [images, ..] = shape;
+        output::print(&format!(
+            "{}: {images} x {channels} x {height} x {width}, protocol {}, decoded by {}",
+            self.output.display(),
+            protocol.name,
+            decode::DECODER
+        ))
+    }
+
+    fn safetensors(&self, protocol: &Protocol, shape: &[usize], pixels: &[f32]) -> Result<()> {
+        let bytes: Vec<u8> = pixels.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let failed =
+            |error: safetensors::SafeTensorError| Error::Data { path: self.output.clone(), reason: error.to_string() };
+        let view = TensorView::new(Dtype::F32, shape.to_vec(), &bytes).map_err(failed)?;
+        // One entry: more would come in any order.
+        let metadata = HashMap::from([("protocol".to_owned(), protocol.to_text())]);
+        self.write(&serialize([("input", view)], Some(metadata)).map_err(failed)?)
+    }
+
+    /// Normalisation undone, and rounded to bytes.
+    fn png(&self, protocol: &Protocol, shape: &[usize], pixels: &[f32]) -> Result<()> {
+        let &[1, channels, height, width] = shape else {
+            return Err(Error::Usage("a .png shows one crop of one image".into()));
+        };
+        let unit = match protocol.range {
+            Range::Unit => 255.0,
+            Range::Byte => 1.0,
+        };
+        let plane = height * width;
+        let byte = |channel: usize, at: usize| {
+            let source = if channels == 1 { 0 } else { channel };
+            let place = match protocol.channels {
+                Channels::Bgr if channels == 3 => 2 - source,
+                _ => source,
+            };
+            let value = pixels[place * plane + at] * protocol.std[place] + protocol.mean[place];
+            (value * unit).round().clamp(0.0, 255.0) as u8
+        };
+        let rgb = (0..plane).flat_map(|at| [0, 1, 2].map(|channel| byte(channel, at))).collect();
+        let image = image::RgbImage::from_raw(width as u32, height as u32, rgb);
+        let image = image.ok_or_else(|| Error::Usage("an empty image".into()))?;
+        let mut out = std::io::Cursor::new(Vec::new());
+        image
+            .write_to(&mut out, image::ImageFormat::Png)
+            .map_err(|error| Error::Data { path: self.output.clone(), reason: error.to_string() })?;
+        self.write(out.get_ref())
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<()> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::Io { action: "write", path, source }
+        };
+        let folder = self.output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io(folder))?;
+        std::io::Write::write_all(&mut file, bytes).map_err(io(&self.output))?;
+        file.persist(&self.output).map_err(|error| io(&self.output)(error.error))?;
+        Ok(())
+    }
+}
