@@ -6,8 +6,8 @@ use densenet_converters::ErrorKind;
 
 use crate::harness::{alone, exercise};
 use crate::make::{
-    FOUR, Member, Pickle, Torch7, Zip, archive, crc, four_floats, legacy, legacy_parts, safetensors, storage_within,
-    tar, zip,
+    FOUR, Member, Pickle, Torch7, Zip, archive, container, convolution, crc, dense, four_floats, legacy, legacy_parts,
+    norm, relu, safetensors, storage_within, tar, zip,
 };
 
 /// The input is refused as malformed, with this in the text.
@@ -185,7 +185,7 @@ fn a_tensor_under_many_names() {
     }
 }
 
-/// Layers are counted from names, and every layer reads all before it.
+/// Layers are counted from names, each layer has a dozen tensors and reads all layers before it.
 #[test]
 fn a_block_of_very_many_layers() {
     let _alone = alone();
@@ -193,14 +193,27 @@ fn a_block_of_very_many_layers() {
         let floats = |pickle: Pickle| pickle.storage("FloatStorage", "0", 4);
         pickle.tensor(floats, 0, shape, &vec![0; shape.len()])
     };
-    for layers in [1_000, 30_000] {
+    for (layers, bottleneck, every, field) in [
+        (1_000, false, 2, "norm1.weight"),
+        (30_000, false, 2, "norm1.weight"),
+        (36_000, true, 2, "norm1.weight"),
+        (12_000, false, 1, "conv1.bias"),
+    ] {
         let pickle = Pickle::new(2).op(b"}(").text("features.conv0.weight");
         let pickle = view(pickle, &[2, 3, 3, 3]).text("classifier.weight");
         let pickle = view(pickle, &[10, 2]).text("features.denseblock1.denselayer1.conv1.weight");
-        let pickle = view(pickle, &[1, 2, 3, 3]).put(0).text("features.denseblock1.denselayer1.norm1.weight").get(0);
-        let pickle = pickle.each((3..layers).step_by(2), |pickle, layer| {
-            pickle.text(&format!("features.denseblock1.denselayer{layer}.norm1.weight")).get(0)
-        });
+        let pickle = view(pickle, &[1, 2, 3, 3]).text("features.denseblock1.denselayer1.norm1.weight");
+        let pickle = view(pickle, &[1]).put(0);
+        let pickle = if bottleneck {
+            view(pickle.text("features.denseblock1.denselayer1.conv2.weight"), &[1, 1, 3, 3])
+        } else {
+            pickle
+        };
+        let name = |layer: i32, field: &str| format!("features.denseblock1.denselayer{layer}.{field}");
+        let pickle =
+            pickle.each((3..layers).step_by(2), |pickle, layer| pickle.text(&name(layer, "norm1.weight")).get(0));
+        let odd = (2..layers).step_by(every).filter(|_| field != "norm1.weight");
+        let pickle = pickle.each(odd, |pickle, layer| pickle.text(&name(layer, field)).get(0));
         bounded("a block of many layers", &legacy(&pickle.op(b"u").stop(), &[("0", 4, &FOUR)]));
     }
 }
@@ -218,6 +231,107 @@ fn a_large_module_again_and_again() {
     let states = states.each(0..100_000, |pickle, key: i32| pickle.op(b"J").op(&key.to_le_bytes()).op(b"N"));
     let states = states.op(b"u").put(1).op(b"0").repeat(100_000, b"h\x00)\x81h\x01b0").op(b"N").stop();
     bounded("objects of one large state", &states);
+}
+
+/// A dictionary beside a tensor's sizes, looked through for every tensor.
+#[test]
+fn a_large_dictionary_given_again_and_again() {
+    let _alone = alone();
+    let pickle =
+        Pickle::new(2).op(b"}(").each(0..120_000, |pickle, key: i32| pickle.op(b"J").op(&key.to_le_bytes()).op(b"N"));
+    let pickle = pickle.op(b"u").put(0).op(b"0").storage("FloatStorage", "0", 4).put(1).op(b"0");
+    let pickle = pickle.op(b"(").get(1).op(b"K\x00))\x89N").get(0).op(b"t").put(2).op(b"0");
+    let pickle = pickle.global("torch._utils", "_rebuild_tensor_v2").put(3).op(b"0").repeat(60_000, b"h\x03h\x02R0");
+    bounded("a large dictionary", &legacy(&pickle.op(b"N").stop(), &[("0", 4, &FOUR)]));
+}
+
+/// Modules of very many fields, met 2^15 times.
+#[test]
+fn large_modules_that_are_shared() {
+    let _alone = alone();
+    for (class, within) in [("nn.Dropout", "x"), ("nn.Sequential", "x")] {
+        let depth = 15;
+        let mut file = Torch7::default().table(2000, 2).text(b"weight").tensor(2001, &[1], &[1], &[1.0]).text(b"model");
+        for level in 0..depth {
+            let index = 3 * level + 1;
+            file = file
+                .object(index, "nn.Sequential")
+                .table(index + 1, 1)
+                .text(b"modules")
+                .table(index + 2, 2)
+                .number(1.0);
+        }
+        let count = 200_000;
+        file = file.object(1000, class).table(1001, 1 + if within == "modules" { 0 } else { count });
+        if within == "modules" {
+            file = file.text(b"modules").table(1002, count);
+        } else {
+            file = file.text(b"y").int(0);
+        }
+        for key in 0..count {
+            file = file.number(f64::from(key));
+            file = if key == 0 { file.object(1003, "nn.Identity").table(1004, 0) } else { file.int(0) };
+        }
+        for level in (0..depth).rev() {
+            let next = if level + 1 == depth { 1000 } else { 3 * (level + 1) + 1 };
+            file = file.number(2.0).int(4).int(next);
+        }
+        bounded("large modules", &file.0);
+    }
+}
+
+/// Very many objects of the same hundred thousand fields.
+#[test]
+fn objects_that_share_their_fields() {
+    let _alone = alone();
+    let (objects, fields) = (30_000, 60_000);
+    let mut file = Torch7::default().table(1, objects).number(0.0).object(2, "a").table(3, fields);
+    for key in 0..fields {
+        file = file.number(f64::from(key)).int(0);
+    }
+    for index in 1..objects {
+        file = file.number(f64::from(index)).object(index + 3, "a").again(3);
+    }
+    bounded("objects of the same fields", &file.0);
+}
+
+/// A factor that is worked into a weight, which is a view of far more elements than its storage has.
+#[test]
+fn factors_of_views_that_repeat_their_storage() {
+    let _alone = alone();
+    let file = container(Torch7::default(), 1, "nn.Sequential", 6).number(1.0);
+    let file = convolution(file, 10, 3.0, (&[511, 3, 3, 3], &[0; 4]));
+    let file = norm(dense(file.number(2.0), 20, 511).number(3.0), 60, 512);
+    let file = relu(file.number(4.0), 80).number(5.0).object(90, "nn.Linear").table(91, 1).text(b"weight");
+    // Eight million weights over two megabytes.
+    let (classes, count) = (1 << 14, 1 << 19);
+    let file = file.object(92, "torch.FloatTensor").int(2).long(classes).long(512).long(16).long(1);
+    let mut file = file.long(1).object(93, "torch.FloatStorage").long(count);
+    file.0.extend(vec![0; 4 * count as usize]);
+    let file = file.number(6.0).object(95, "nn.Dropout").table(96, 1).text(b"p").number(0.5);
+    let outcome = exercise("a scaled view", &file.0);
+    assert_eq!(outcome.raw.as_ref().ok(), Some(&7), "{outcome}");
+}
+
+/// One dense layer that a network refers to ten thousand times.
+#[test]
+fn a_dense_layer_shared_by_all() {
+    let _alone = alone();
+    let depth = 13;
+    let mut file = container(Torch7::default(), 1, "nn.Sequential", 5).number(1.0);
+    file = convolution(file, 10, 3.0, (&[1, 3, 3, 3], &[0; 4])).number(2.0);
+    for level in 0..depth {
+        file = container(file, 1000 + 3 * level, "nn.Sequential", 2).number(1.0);
+    }
+    file = dense(file, 20, 1);
+    for level in (0..depth).rev() {
+        let next = if level + 1 == depth { 20 } else { 1000 + 3 * (level + 1) };
+        file = file.number(2.0).int(4).int(next);
+    }
+    let file = relu(norm(file.number(3.0), 60, 2).number(4.0), 80);
+    let file =
+        file.number(5.0).object(90, "nn.Linear").table(91, 1).text(b"weight").tensor(92, &[2, 2], &[0, 0], &[1.0]);
+    bounded("a shared dense layer", &file.0);
 }
 
 /// What is unsupported is listed; not without end.
@@ -517,6 +631,15 @@ fn numbers_as_text() {
         format!("4\n1\n3\nV 1\n18\ntorch.DoubleTensor\n1\n{count}\n1\n1\n4\n2\n3\nV 1\n19\ntorch.DoubleStorage\n");
     let digits = b"0 ".repeat(count - 1);
     bounded("doubles of one digit", &[head.as_bytes(), format!("{count}\n").as_bytes(), &digits, b"0\n"].concat());
+    let mut many = format!("3\n1\n{}\n", 16).into_bytes();
+    for key in 0..16 {
+        let (count, index) = (2 << 20, 2 * key + 2);
+        many.extend(format!("1\n{key}\n4\n{index}\n3\nV 1\n18\ntorch.DoubleTensor\n1\n{count}\n1\n1\n").into_bytes());
+        many.extend(format!("4\n{}\n3\nV 1\n19\ntorch.DoubleStorage\n{count}\n", index + 1).into_bytes());
+        many.extend(b"0 ".repeat(count - 1));
+        many.extend(b"0\n");
+    }
+    bounded("doubles of one digit, in sixteen storages", &many);
     let count = 8_i32 << 20;
     let mut file = Torch7::default().object(1, "torch.LongTensor").int(1).int(count).int(1).int(1);
     file = file.object(2, "torch.LongStorage").int(count);
@@ -584,7 +707,7 @@ fn zeros_deflated() {
     let _alone = alone();
     let floats = |count: i64| move |pickle: Pickle| pickle.storage("FloatStorage", "0", count);
     let object = |count| Pickle::new(2).op(b"}").text("w").tensor(floats(count), 0, &[4], &[1]).op(b"s").stop();
-    for megabytes in [16, 31, 300] {
+    for megabytes in [16, 31, 80] {
         let data = vec![0; megabytes << 20];
         let object = object((megabytes << 18) as i64);
         let bytes = zip(&[("a/data.pkl", Member::Stored(&object)), ("a/data/0", Member::Deflated(&data))]);

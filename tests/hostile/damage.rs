@@ -1,7 +1,17 @@
 //! Truncations, bit flips and random mutations of a sample of each format.
 
-use crate::harness::{Tensors, alone, attempt, fixture, tensors, watched};
+use crate::harness::{Tensors, alone, attempt, exercise, fixture, tensors, watched};
 use crate::samples::{Checksums, Sample, samples};
+
+/// The samples that are networks convert completely, so that their damage is met by every part of the way.
+#[test]
+fn the_networks_among_the_samples_are_complete() {
+    let _alone = alone();
+    let samples = samples();
+    let networks = samples.iter().filter(|sample| sample.name.contains("a network"));
+    let complete: Vec<_> = networks.map(|sample| exercise(sample.name, &sample.bytes).converted.ok()).collect();
+    assert_eq!(complete, [Some(true); 4]);
+}
 
 /// A cut file is refused, or says the same: nothing in between.
 fn truncate(sample: &Sample, step: usize) {

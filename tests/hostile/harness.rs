@@ -9,7 +9,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use densenet_converters::{Error, ErrorKind, Options, Source, convert, read, write_raw};
+use densenet_converters::{DType, Error, ErrorKind, Options, Source, convert, read, write_raw};
 use safetensors::SafeTensors;
 
 use crate::HEAP;
@@ -162,10 +162,32 @@ pub(crate) fn tensors(name: &str, bytes: &[u8]) -> Result<Tensors, Error> {
     Ok(held)
 }
 
+/// A conversion is written as the network that it says: these tensors of these shapes.
+fn converts_soundly(bytes: &[u8]) -> Result<(), Error> {
+    let source = Source::new(bytes);
+    let conversion = convert(&source, &Options { dtype: Some(DType::F16), ..Options::default() })?;
+    let mut out = Vec::new();
+    conversion.write(&mut out)?;
+    let written = SafeTensors::deserialize(&out).unwrap_or_else(|error| panic!("what is written is wrong: {error}"));
+    let shapes: BTreeMap<_, _> =
+        written.tensors().into_iter().map(|(name, view)| (name, view.shape().to_vec())).collect();
+    let params = conversion.config.params();
+    for (name, shape) in &shapes {
+        assert!(params.iter().any(|param| param.name == *name && param.shape == *shape), "{name} {shape:?}");
+    }
+    if conversion.report.is_complete(false) {
+        assert_eq!(shapes.len(), params.len(), "it is called complete");
+    }
+    Ok(())
+}
+
 /// Runs one generated input in a loop: no panic, bounded memory, sound output or a sound error.
 pub(crate) fn attempt(name: &dyn Fn() -> String, bytes: &[u8]) -> Result<Tensors, Error> {
     let result = catch_unwind(AssertUnwindSafe(|| {
         Outcome::of(bytes).check("");
+        if let Err(error) = converts_soundly(bytes) {
+            check_error("", &error);
+        }
         tensors("", bytes)
     }));
     result.unwrap_or_else(|_| panic!("{}: see above", name()))

@@ -282,6 +282,86 @@ impl Torch7 {
     }
 }
 
+/// A convolution of stride 1; it takes 4 indices.
+pub(crate) fn convolution(file: Torch7, index: i32, size: f64, weight: (&[i64], &[i64])) -> Torch7 {
+    let file = file.object(index, "nn.SpatialConvolution").table(index + 1, 5).text(b"weight");
+    let file = file.tensor(index + 2, weight.0, weight.1, &[1.0]);
+    let file = file.text(b"kW").number(size).text(b"kH").number(size);
+    let pad = (size - 1.0) / 2.0;
+    file.text(b"padW").number(pad).text(b"padH").number(pad)
+}
+
+/// A batch norm without scale and shift; it takes 6 indices.
+pub(crate) fn norm(file: Torch7, index: i32, channels: i64) -> Torch7 {
+    let file = file.object(index, "nn.SpatialBatchNormalization").table(index + 1, 2);
+    let file = file.text(b"running_mean").tensor(index + 2, &[channels], &[0], &[0.0]);
+    file.text(b"running_var").tensor(index + 4, &[channels], &[0], &[1.0])
+}
+
+/// It takes 2 indices.
+pub(crate) fn relu(file: Torch7, index: i32) -> Torch7 {
+    file.object(index, "nn.ReLU").table(index + 1, 0)
+}
+
+/// A container whose modules follow, each behind its number; it takes 3 indices.
+pub(crate) fn container(file: Torch7, index: i32, class: &str, children: i32) -> Torch7 {
+    file.object(index, class).table(index + 1, 1).text(b"modules").table(index + 2, children)
+}
+
+/// A dense layer that adds one channel; it takes 30 indices.
+pub(crate) fn dense(file: Torch7, index: i32, channels: i64) -> Torch7 {
+    let file = container(file, index, "nn.Concat", 2).number(1.0).object(index + 3, "nn.Identity").table(index + 4, 0);
+    let file = container(file.number(2.0), index + 5, "nn.Sequential", 3);
+    let file = relu(norm(file.number(1.0), index + 8, channels).number(2.0), index + 20);
+    convolution(file.number(3.0), index + 22, 3.0, (&[1, channels, 3, 3], &[0; 4]))
+}
+
+/// The smallest network: one block of one layer.
+pub(crate) fn network() -> Torch7 {
+    let file = container(Torch7::default(), 1, "nn.Sequential", 7).number(1.0);
+    let file = convolution(file, 10, 3.0, (&[1, 3, 3, 3], &[0; 4]));
+    let file = norm(dense(file.number(2.0), 20, 1).number(3.0), 60, 2);
+    let file = relu(file.number(4.0), 80).number(5.0).object(90, "nn.Linear").table(91, 2);
+    let file = file.text(b"weight").tensor(92, &[2, 2], &[2, 1], &[1.0, 2.0, 3.0, 4.0]);
+    let file = file.text(b"bias").tensor(94, &[2], &[1], &[5.0, 6.0]);
+    let file = file.number(6.0).object(96, "nn.Dropout").table(97, 1).text(b"p").number(0.5);
+    file.number(7.0).object(98, "nn.LogSoftMax").table(99, 0)
+}
+
+/// The same network's tensors by torchvision's names.
+pub(crate) const NETWORK: &[(&str, &[i64])] = &[
+    ("classifier.bias", &[2]),
+    ("classifier.weight", &[2, 2]),
+    ("features.conv0.bias", &[1]),
+    ("features.conv0.weight", &[1, 3, 3, 3]),
+    ("features.denseblock1.denselayer1.conv1.weight", &[1, 1, 3, 3]),
+    ("features.denseblock1.denselayer1.norm1.bias", &[1]),
+    ("features.denseblock1.denselayer1.norm1.running_mean", &[1]),
+    ("features.denseblock1.denselayer1.norm1.running_var", &[1]),
+    ("features.denseblock1.denselayer1.norm1.weight", &[1]),
+    ("features.norm5.bias", &[2]),
+    ("features.norm5.running_mean", &[2]),
+    ("features.norm5.running_var", &[2]),
+    ("features.norm5.weight", &[2]),
+];
+
+/// A module whose object is a network: each layer an object of its own, with another eps.
+pub(crate) fn network_of_modules() -> Vec<u8> {
+    let floats = |pickle: Pickle| pickle.storage("FloatStorage", "0", 4);
+    let open = |pickle: Pickle| pickle.global("net", "Net").op(b")\x81}(").text("_parameters").op(b"}(");
+    let mut pickle = open(Pickle::new(2)).op(b"u").text("_modules").op(b"}(");
+    let layers = NETWORK.chunk_by(|(a, _), (b, _)| a.rsplit_once('.').map(|a| a.0) == b.rsplit_once('.').map(|b| b.0));
+    for (number, layer) in (1_u8..).zip(layers) {
+        let path = layer[0].0.rsplit_once('.').map_or("", |(path, _)| path);
+        pickle = open(pickle.text(path)).each(layer, |pickle, (name, shape)| {
+            let field = name.rsplit_once('.').map_or("", |(_, field)| field);
+            pickle.text(field).tensor(floats, 0, shape, &vec![0; shape.len()])
+        });
+        pickle = pickle.op(b"u").text("eps").op(b"G").op(&(f64::from(number) * 1e-5).to_be_bytes()).op(b"ub");
+    }
+    pickle.op(b"uub").stop()
+}
+
 /// A safetensors file.
 pub(crate) fn safetensors(header: &str, data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()

@@ -1,7 +1,10 @@
 //! One small file of each format.
 
 use crate::harness::fixture;
-use crate::make::{FOUR, Member, Pickle, Torch7, archive, four_floats, legacy, safetensors, storage_within, tar, zip};
+use crate::make::{
+    FOUR, Member, NETWORK, Pickle, Torch7, archive, four_floats, legacy, network, network_of_modules, safetensors,
+    storage_within, tar, zip,
+};
 
 /// Where a file's own checksums show damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,19 @@ fn ascii_ending_in_a_number() -> Vec<u8> {
     b"4\n1\n3\nV 1\n17\ntorch.FloatTensor\n1\n2\n1\n1\n4\n2\n3\nV 1\n18\ntorch.FloatStorage\n2\n1.25 3.75\n".to_vec()
 }
 
+fn safetensors_network() -> Vec<u8> {
+    let mut at = 0;
+    let entries = NETWORK.iter().map(|(name, shape)| {
+        let from = at;
+        at += 2 * shape.iter().product::<i64>();
+        format!("\"{name}\":{{\"dtype\":\"F16\",\"shape\":{shape:?},\"data_offsets\":[{from},{at}]}}")
+    });
+    let metadata =
+        r#""__metadata__":{"architecture":"densenet(1)-k1-s1","eps":"0.001","head":"log_softmax","num_classes":"2"}"#;
+    let header = format!("{{{metadata},{}}}", entries.collect::<Vec<_>>().join(","));
+    safetensors(&header, &[0, 0x3c].repeat(at as usize / 2))
+}
+
 /// A sample of every format, none above 5 kB.
 pub(crate) fn samples() -> Vec<Sample> {
     use Checksums::{None, Zip};
@@ -72,15 +88,15 @@ pub(crate) fn samples() -> Vec<Sample> {
     let memory = |pickle: Pickle| pickle.global("torch.storage", "_load_from_bytes").bytes(&within).op(b"\x85R");
     let bare = Pickle::new(3).op(b"}").text("w").tensor(memory, 0, &[4], &[1]).op(b"s").stop();
     let header = r#"{"a":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},"b":{"dtype":"I64","shape":[1],"data_offsets":[16,24]}}"#;
-    let network = Torch7::default().object(1, "nn.Sequential").table(2, 1).text(b"modules").table(3, 2).number(1.0);
-    let network = network.object(4, "nn.SpatialConvolution").table(5, 2).text(b"weight");
-    let network = network.tensor(6, &[1, 1, 3, 3], &[9, 9, 3, 1], &[1.0; 9]).text(b"kW").number(3.0).number(2.0);
-    let network = network.object(8, "nn.Linear").table(9, 1).text(b"weight").tensor(10, &[2, 1], &[1, 1], &[2.0; 2]);
+    let modules = Torch7::default().object(1, "nn.Sequential").table(2, 1).text(b"modules").table(3, 2).number(1.0);
+    let modules = modules.object(4, "nn.SpatialConvolution").table(5, 2).text(b"weight");
+    let modules = modules.tensor(6, &[1, 1, 3, 3], &[9, 9, 3, 1], &[1.0; 9]).text(b"kW").number(3.0).number(2.0);
+    let modules = modules.object(8, "nn.Linear").table(9, 1).text(b"weight").tensor(10, &[2, 1], &[1, 1], &[2.0; 2]);
     vec![
         sample("t7, 64-bit longs", None, fixture("torch7/format/tensors.t7")),
         sample("t7, 32-bit longs", None, fixture("torch7/format/long32.t7")),
         sample("t7, big-endian", None, fixture("torch7/format/big_endian.t7")),
-        sample("t7, modules", None, network.0),
+        sample("t7, modules", None, modules.0),
         sample("t7 as text", None, fixture("torch7/format/tensors.ascii.t7")),
         sample("t7 as text, a number last", None, ascii_ending_in_a_number()),
         sample("zip of torch", Zip, fixture("pytorch/dtypes_zip.pt")),
@@ -96,6 +112,10 @@ pub(crate) fn samples() -> Vec<Sample> {
         sample("pickle", None, bare),
         sample("pickle of NumPy arrays", None, fixture("pytorch_more/numpy_odd_arrays_proto4.pkl")),
         sample("safetensors", None, fixture("pytorch/dtypes_expected.safetensors")),
+        sample("t7, a network", None, network().0),
+        sample("legacy, a network of modules", None, legacy(&network_of_modules(), &[("0", 4, &FOUR)])),
+        sample("zip, a network of modules", Zip, archive(&network_of_modules(), &[("0", &FOUR)])),
+        sample("safetensors, a network", None, safetensors_network()),
         sample("safetensors, small", None, safetensors(header, &[&FOUR[..], &[1; 8]].concat())),
     ]
 }
