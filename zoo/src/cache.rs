@@ -5,7 +5,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -80,12 +80,12 @@ impl Cache {
         write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
     ) -> Result<Record, Error> {
         let mut record = self.record(name)?.ok_or_else(|| Error::NotCached { name: name.to_owned() })?;
-        let mut out = Hashing::new(BufWriter::new(self.temporary()?), None);
+        let mut out = Hashing::new(BufWriter::new(Advising(self.temporary()?)), None);
         write(&mut out).map_err(|error| Error::Converted { name: name.to_owned(), reason: error.to_string() })?;
         let failed = |reason: String| Error::Converted { name: name.to_owned(), reason };
         let (buffer, hashed) = out.finish().map_err(|error| failed(error.to_string()))?;
-        let file = buffer.into_inner().map_err(|error| failed(error.to_string()))?;
-        file.as_file().sync_all().map_err(Error::io("write", file.path()))?;
+        let Advising(file) = buffer.into_inner().map_err(|error| failed(error.to_string()))?;
+        file.as_file().sync_all().map_err(disk("write", file.path()))?;
         let file = file.into_temp_path();
         record.converted = Some(self.keep(&file, &hashed, &format!("{name}.safetensors"))?);
         // It has moved; there is nothing to remove.
@@ -125,7 +125,7 @@ impl Cache {
         for file in &files {
             bytes += fs::metadata(file).map_or(0, |metadata| metadata.len());
             if !dry_run {
-                fs::remove_file(file).map_err(Error::io("remove", file))?;
+                fs::remove_file(file).map_err(disk("remove", file))?;
                 if let Some(folder) = file.parent().filter(|folder| !parts.contains(&folder.to_path_buf())) {
                     // Only where it is empty now.
                     let _ = fs::remove_dir(folder);
@@ -140,17 +140,17 @@ impl Cache {
         let Some(folder) = object.path.parent() else { return Ok(()) };
         let path = folder.join(name);
         let mut file =
-            tempfile::Builder::new().prefix(".partial-").tempfile_in(folder).map_err(Error::io("write in", folder))?;
-        file.write_all(text.as_bytes()).map_err(Error::io("write", &path))?;
+            tempfile::Builder::new().prefix(".partial-").tempfile_in(folder).map_err(disk("write in", folder))?;
+        file.write_all(text.as_bytes()).map_err(disk("write", &path))?;
         place(file, &path)
     }
 
     /// Drops a record with its original: for a file that nobody vouched for and that turned out to be no model.
     pub fn forget(&self, record: &Record) -> Result<(), Error> {
         let path = self.record_path(&record.name);
-        fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+        fs::remove_file(&path).map_err(disk("remove", &path))?;
         let original = &record.original.path;
-        fs::remove_file(original).map_err(Error::io("remove", original))?;
+        fs::remove_file(original).map_err(disk("remove", original))?;
         if let Some(folder) = original.parent() {
             // Another weight's copy of the same bytes may stand beside it.
             let _ = fs::remove_dir(folder);
@@ -163,8 +163,8 @@ impl Cache {
         let path = self.record_path(name);
         let text = match fs::read(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("read", &path)(error)),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(disk("read", &path)(error)),
         };
         let mut record: Record = serde_json::from_slice(&text)
             .map_err(|error| Error::Malformed { file: path.display().to_string(), reason: error.to_string() })?;
@@ -191,7 +191,7 @@ impl Cache {
     /// Whether the disk has room for a file of that size and its converted form, as far as the system can tell.
     pub(crate) fn room_for(&self, size: Option<u64>) -> Result<(), Error> {
         let Some(size) = size else { return Ok(()) };
-        fs::create_dir_all(&self.dir).map_err(Error::io("create", &self.dir))?;
+        fs::create_dir_all(&self.dir).map_err(disk("create", &self.dir))?;
         let needed = size.saturating_mul(2);
         match free_space(&self.dir) {
             Some(free) if free < needed => Err(Error::NoSpace { dir: self.dir.clone(), free, needed }),
@@ -202,19 +202,19 @@ impl Cache {
     /// A file that is gone again unless it is kept.
     fn temporary(&self) -> Result<NamedTempFile, Error> {
         let folder = self.dir.join("objects");
-        fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-        tempfile::Builder::new().prefix(".partial-").tempfile_in(&folder).map_err(Error::io("write in", &folder))
+        fs::create_dir_all(&folder).map_err(disk("create", &folder))?;
+        tempfile::Builder::new().prefix(".partial-").tempfile_in(&folder).map_err(disk("write in", &folder))
     }
 
     /// Gives a complete file, which is on the disk, its place for good.
     pub(crate) fn keep(&self, file: &Path, hashed: &Hashed, name: &str) -> Result<Object, Error> {
         let folder = self.dir.join("objects").join(&hashed.sha256);
-        fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        fs::create_dir_all(&folder).map_err(disk("create", &folder))?;
         let path = folder.join(name);
-        let mut permissions = fs::metadata(file).map_err(Error::io("read", file))?.permissions();
+        let mut permissions = fs::metadata(file).map_err(disk("read", file))?.permissions();
         permissions.set_readonly(true);
-        fs::set_permissions(file, permissions).map_err(Error::io("protect", file))?;
-        fs::rename(file, &path).map_err(Error::io("write", &path))?;
+        fs::set_permissions(file, permissions).map_err(disk("protect", file))?;
+        fs::rename(file, &path).map_err(disk("write", &path))?;
         sync_folder(&folder)?;
         sync_folder(&self.dir.join("objects"))?;
         Ok(Object { path, size: hashed.bytes, sha256: hashed.sha256.clone() })
@@ -223,18 +223,16 @@ impl Cache {
     pub(crate) fn save(&self, record: &Record) -> Result<(), Error> {
         let path = self.record_path(&record.name);
         let folder = self.dir.join("names");
-        fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        fs::create_dir_all(&folder).map_err(disk("create", &folder))?;
         let mut stored = record.clone();
         for object in [Some(&mut stored.original), stored.converted.as_mut()].into_iter().flatten() {
             object.path = object.path.strip_prefix(&self.dir).map(Path::to_owned).unwrap_or(object.path.clone());
         }
-        let mut file = tempfile::Builder::new()
-            .prefix(".partial-")
-            .tempfile_in(&folder)
-            .map_err(Error::io("write in", &folder))?;
+        let mut file =
+            tempfile::Builder::new().prefix(".partial-").tempfile_in(&folder).map_err(disk("write in", &folder))?;
         let text = serde_json::to_string_pretty(&stored)
             .map_err(|error| Error::Malformed { file: path.display().to_string(), reason: error.to_string() })?;
-        file.write_all(text.as_bytes()).map_err(Error::io("write", &path))?;
+        file.write_all(text.as_bytes()).map_err(disk("write", &path))?;
         place(file, &path)
     }
 }
@@ -245,6 +243,36 @@ fn default_dir(var: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     own.or_else(xdg).or_else(|| var("HOME").map(|home| PathBuf::from(home).join(".cache/densenet-zoo")))
 }
 
+/// An error of the cache's disk, which says what to do where that is known.
+pub(crate) fn disk(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let error = Error::io(action, path);
+    move |source| error(advised(source))
+}
+
+fn advised(source: io::Error) -> io::Error {
+    let advice = match source.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "make room, or set DENSENET_ZOO_CACHE to a folder elsewhere"
+        }
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => "set DENSENET_ZOO_CACHE to a folder elsewhere",
+        _ => return source,
+    };
+    io::Error::new(source.kind(), format!("{source}; {advice}"))
+}
+
+/// A file whose errors say what to do, for those who only pass them on.
+struct Advising(NamedTempFile);
+
+impl Write for Advising {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(advised)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(advised)
+    }
+}
+
 /// Every file below a folder, in a fixed order; none where the folder is not there.
 fn below(folder: &Path) -> Vec<PathBuf> {
     let mut entries: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
@@ -253,15 +281,15 @@ fn below(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn place(file: NamedTempFile, path: &Path) -> Result<(), Error> {
-    file.as_file().sync_all().map_err(Error::io("write", path))?;
-    file.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
+    file.as_file().sync_all().map_err(disk("write", path))?;
+    file.persist(path).map_err(|error| disk("write", path)(error.error))?;
     path.parent().map_or(Ok(()), sync_folder)
 }
 
 /// A rename lasts once its folder is on disk.
 fn sync_folder(folder: &Path) -> Result<(), Error> {
     if cfg!(unix) {
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io("write", folder))?;
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(disk("write", folder))?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use crate::cache::disk;
 use crate::{Error, Progress};
 
 /// Held until it is dropped, or until the process ends however it ends.
@@ -17,10 +18,10 @@ pub(crate) struct Lock {
 impl Lock {
     /// Waits for the lock of that name and says who holds it meanwhile.
     pub(crate) fn wait(folder: &Path, name: &str, progress: &mut dyn Progress) -> Result<Self, Error> {
-        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        fs::create_dir_all(folder).map_err(disk("create", folder))?;
         let path = folder.join(format!("{name}.lock"));
         let options = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = options.map_err(Error::io("open", &path))?;
+        let mut file = options.map_err(disk("open", &path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

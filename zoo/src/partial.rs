@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cache::disk;
 use crate::digest::{Hashed, Hashing};
 use crate::{Digest, Error};
 
@@ -33,14 +34,14 @@ impl Partial {
     /// Takes up what an earlier run left of that name, or begins anew. `alone`: no other process can be at work on the same
     /// name, so that what a killed one left may be taken too.
     pub(crate) fn open(folder: &Path, name: &str, expected: Option<&Digest>, alone: bool) -> Result<Self, Error> {
-        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        fs::create_dir_all(folder).map_err(disk("create", folder))?;
         let shelf = folder.join(name);
         let path = folder.join(format!("{name}.{}-{:x}", std::process::id(), unique()));
         // A rename takes it for this process: of several, one succeeds.
         let taken = Self::left(folder, name, alone).iter().any(|left| take(left, &path));
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false);
-        let file = options.open(&path).map_err(Error::io("write", &path))?;
+        let file = options.open(&path).map_err(disk("write", &path))?;
         let origin = if taken {
             fs::read(origin_of(&path)).ok().and_then(|text| serde_json::from_slice(&text).ok())
         } else {
@@ -75,7 +76,7 @@ impl Partial {
     }
 
     fn rehash(&mut self) -> Result<(), Error> {
-        let io = Error::io("read", &self.path);
+        let failed = disk("read", &self.path);
         self.sink.restart(self.expected.as_ref());
         let mut file = self.sink.inner();
         let hashed = file.seek(SeekFrom::Start(0)).and_then(|_| {
@@ -87,7 +88,7 @@ impl Partial {
                 }
             }
         });
-        hashed.map_err(io)
+        hashed.map_err(failed)
     }
 
     /// Bytes that are there.
@@ -104,24 +105,24 @@ impl Partial {
     pub(crate) fn set_origin(&mut self, origin: Origin) -> Result<(), Error> {
         let path = origin_of(&self.path);
         let text = serde_json::to_vec(&origin).unwrap_or_default();
-        fs::write(&path, text).map_err(Error::io("write", &path))?;
+        fs::write(&path, text).map_err(disk("write", &path))?;
         self.origin = origin;
         Ok(())
     }
 
     /// Throws away what is there.
     pub(crate) fn clear(&mut self) -> Result<(), Error> {
-        let io = Error::io("write", &self.path);
+        let failed = disk("write", &self.path);
         let mut file = self.sink.inner();
-        file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).map_err(io)?;
+        file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).map_err(failed)?;
         self.sink.restart(self.expected.as_ref());
         Ok(())
     }
 
     /// Adds bytes.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let io = Error::io("write", &self.path);
-        self.sink.write_all(bytes).map_err(io)
+        let failed = disk("write", &self.path);
+        self.sink.write_all(bytes).map_err(failed)
     }
 
     /// The digests of what is there.
@@ -131,7 +132,7 @@ impl Partial {
 
     /// Gives the file up to whoever gives it its place: complete, and on the disk.
     pub(crate) fn complete(mut self) -> Result<PathBuf, Error> {
-        self.sink.inner().sync_all().map_err(Error::io("write", &self.path))?;
+        self.sink.inner().sync_all().map_err(disk("write", &self.path))?;
         let _ = fs::remove_file(origin_of(&self.path));
         self.kept = true;
         Ok(self.path.clone())
