@@ -1,7 +1,8 @@
 //! A file on its way: what has arrived so far, kept across runs. Nothing in it is trusted: what is there is hashed again
 //! before more is added, and what it becomes is judged by its digest alone.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -36,12 +37,18 @@ impl Partial {
     pub(crate) fn open(folder: &Path, name: &str, expected: Option<&Digest>, alone: bool) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(disk("create", folder))?;
         let shelf = folder.join(name);
-        let path = folder.join(format!("{name}.{}-{:x}", std::process::id(), unique()));
-        // A rename takes it for this process: of several, one succeeds.
-        let taken = Self::left(folder, name, alone).iter().any(|left| take(left, &path));
-        let mut options = File::options();
-        options.read(true).write(true).create(true).truncate(false);
-        let file = options.open(&path).map_err(disk("write", &path))?;
+        let (path, taken, file) = loop {
+            let path = folder.join(format!("{name}.{}-{:x}", std::process::id(), unique()));
+            // A rename takes it for this process: of several, one succeeds.
+            let taken = Self::left(folder, name, alone).iter().any(|left| is_idle(left) && take(left, &path));
+            let mut options = File::options();
+            options.read(true).write(true).create(true).truncate(false);
+            let file = options.open(&path).map_err(disk("write", &path))?;
+            // Whoever looks for what is left sees by the lock that this is at work. One who looked before has it.
+            if !matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+                break (path, taken, file);
+            }
+        };
         let origin = if taken {
             fs::read(origin_of(&path)).ok().and_then(|text| serde_json::from_slice(&text).ok())
         } else {
@@ -161,6 +168,13 @@ impl Drop for Partial {
     }
 }
 
+/// Whether no living process writes to it, be it one that waits for no lock.
+fn is_idle(path: &Path) -> bool {
+    // To be locked it must be open for writing on some file systems.
+    let file = File::options().write(true).open(path);
+    file.is_ok_and(|file| !matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
 /// Moves a partial file with what is known of it.
 fn take(from: &Path, to: &Path) -> bool {
     if fs::rename(from, to).is_err() {
@@ -178,11 +192,9 @@ fn origin_of(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Another number at every call in this process.
+/// Another number at every call in any process: in containers, processes have the same numbers.
 fn unique() -> u64 {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    NEXT.fetch_add(1, Ordering::Relaxed)
+    RandomState::new().build_hasher().finish()
 }
 
 #[cfg(test)]
@@ -208,6 +220,18 @@ mod tests {
         assert_eq!(second.len(), 0);
         drop(second);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_living_process_writes_to_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut living = Partial::open(folder.path(), "a.b", None, false).unwrap();
+        living.append(b"ab").unwrap();
+        let alone = Partial::open(folder.path(), "a.b", None, true).unwrap();
+        assert_eq!(alone.len(), 0);
+        drop(living);
+        let alone = Partial::open(folder.path(), "a.b", None, true).unwrap();
+        assert_eq!(alone.len(), 2);
     }
 
     #[test]
