@@ -117,6 +117,14 @@ pub(crate) fn get(request: &Request, now: SystemTime) -> Result<Answer, Failure>
     }
     let etag = header(&response, ETAG.as_str()).filter(|etag| !etag.trim_start().starts_with("W/"));
     let validator = etag.or_else(|| header(&response, LAST_MODIFIED.as_str()));
+    // The rest of another file is no rest of this one, whatever If-Range asked for.
+    if from > 0
+        && let (Some(before), Some(now)) = (request.validator, &validator)
+        && before.starts_with('"') == now.starts_with('"')
+        && before != now
+    {
+        return Err(Failure { error: transfer("the file has changed at the server".into()), again: Again::Whole });
+    }
     Ok(Answer { body: response, from, validator })
 }
 
@@ -173,7 +181,7 @@ pub(crate) fn page(url: &str, stall: Duration) -> Result<String, Error> {
 }
 
 /// The error with its causes, in a line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
