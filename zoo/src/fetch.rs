@@ -285,7 +285,8 @@ impl Job<'_> {
                 // A connection closed early is a short body where the length is known.
                 Err(error) => {
                     let of = size.map_or(String::new(), |size| format!(" of {size}"));
-                    let reason = format!("the connection broke after {}{of} bytes: {error}", partial.len());
+                    let cause = http::chain(&error);
+                    let reason = format!("the connection broke after {}{of} bytes: {cause}", partial.len());
                     return Err(Failure {
                         error: Error::Transfer { url: from.to_owned(), reason },
                         again: Again::Later(None),
