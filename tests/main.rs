@@ -16,6 +16,8 @@ mod fetch;
 mod member;
 #[path = "model/mod.rs"]
 mod model;
+#[path = "net/mod.rs"]
+mod net;
 #[path = "cli/preprocess.rs"]
 mod preprocess;
 #[path = "cli/mod.rs"]
