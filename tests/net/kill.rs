@@ -97,7 +97,7 @@ fn killed_at_a_few_moments() {
 fn killed_at_200_moments_of_64_mib() {
     let in_time = killed_at_moments(64 << 20, 200);
     println!("200 moments, {in_time} of them while it ran; no wrong object, every next run right");
-    assert!(in_time >= 150);
+    assert!(in_time >= 100);
 }
 
 /// Kills when so many bytes have been sent, and all of them before that have been taken.
@@ -153,27 +153,28 @@ fn killed_at_fail_points(each: u64) {
     }
     let scene = Scene::new(1 << 20);
     for point in FAIL_POINTS {
-        let mut killed = 0;
-        for number in 1..=each {
+        let (mut killed, mut number) = (0, 1);
+        while killed < each {
             let program = scene.zoo.command(&["fetch", NAME]);
             let mut command = Command::new("strace");
-            // Later ones of the many writes and openings count as well.
-            let when = if ["write", "openat"].contains(&point) { number * 7 } else { number };
-            command.args(["-f", "-o", "/dev/null", "-e", &format!("inject={point}:signal=KILL:when={when}")]);
+            command.args(["-f", "-o", "/dev/null", "-e", &format!("inject={point}:signal=KILL:when={number}")]);
             command.arg(program.get_program()).args(program.get_args());
             command.env("DENSENET_ZOO_CACHE", scene.zoo.cache()).stdout(Stdio::null()).stderr(Stdio::null());
-            killed += u64::from(!command.status().unwrap().success());
+            let ended = command.status().unwrap().success();
             std::fs::create_dir_all(scene.zoo.cache()).unwrap();
             scene.recovers();
+            assert!(!ended || number > 1, "{point} is never called");
+            // Past its last call it goes around. Of the many openings and writes, some are passed over.
+            let step = if ["openat", "write"].contains(&point) { 7 } else { 1 };
+            (killed, number) = if ended { (killed, 1) } else { (killed + 1, number + step) };
         }
-        println!("{point}: killed at {killed} of {each}, no wrong object, every next run right");
-        assert!(killed > 0, "{point}");
+        println!("{point}: killed {killed} times, no wrong object, every next run right");
     }
 }
 
 #[test]
 fn killed_at_each_fail_point() {
-    killed_at_fail_points(1);
+    killed_at_fail_points(2);
 }
 
 #[test]
