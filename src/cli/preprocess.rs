@@ -88,11 +88,11 @@ impl Preprocess {
         let plane = height * width;
         let byte = |channel: usize, at: usize| {
             let source = if channels == 1 { 0 } else { channel };
-            let place = match protocol.channels {
+            let stored = match protocol.channels {
                 Channels::Bgr if channels == 3 => 2 - source,
                 _ => source,
             };
-            let value = pixels[place * plane + at] * protocol.std[place] + protocol.mean[place];
+            let value = pixels[stored * plane + at] * protocol.std[stored] + protocol.mean[stored];
             (value * unit).round().clamp(0.0, 255.0) as u8
         };
         let rgb = (0..plane).flat_map(|at| [0, 1, 2].map(|channel| byte(channel, at))).collect();

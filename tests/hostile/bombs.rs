@@ -249,7 +249,7 @@ fn a_large_dictionary_given_again_and_again() {
 #[test]
 fn large_modules_that_are_shared() {
     let _alone = alone();
-    for (class, within) in [("nn.Dropout", "x"), ("nn.Sequential", "x")] {
+    for (class, within) in [("nn.Dropout", "x"), ("nn.DataParallelTable", "modules"), ("nn.Sequential", "x")] {
         let depth = 15;
         let mut file = Torch7::default().table(2000, 2).text(b"weight").tensor(2001, &[1], &[1], &[1.0]).text(b"model");
         for level in 0..depth {

@@ -84,6 +84,21 @@ fn names_that_come_twice() {
     attempt(&|| "bytes that are no text".into(), &file).map(|found| found.len()).expect_err("both become U+FFFD");
 }
 
+/// Keys of every kind in one table are sorted without a contradiction.
+#[test]
+fn keys_of_every_kind_have_an_order() {
+    let _alone = alone();
+    let mut file = Torch7::default().table(1, 400);
+    for index in 0..100_u8 {
+        let odd = index.wrapping_mul(37);
+        file = file.text(&[odd]).int(0);
+        file = file.table(10 + i32::from(index), 0).int(0);
+        file = file.text(&[b'!' + odd % 90, index]).int(0);
+        file = file.int(5).int(i32::from(index % 2)).int(0);
+    }
+    attempt(&|| "keys of every kind".into(), &file.0).map(|found| found.len()).expect_err("no tensor is in it");
+}
+
 /// What errors repeat of a file is escaped and cut.
 #[test]
 fn errors_are_one_short_line() {

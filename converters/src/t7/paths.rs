@@ -88,15 +88,22 @@ pub(super) fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-/// Pairs in a fixed order: the file's is Lua's hash order. Numbers first, then the rest by name.
+/// Pairs in a fixed order: the file's is Lua's hash order. Numbers first, then texts, then the rest.
 pub(super) fn sorted<'s, 'a>(pairs: &'s [(Value<'a>, Value<'a>)]) -> Vec<&'s (Value<'a>, Value<'a>)> {
     let mut pairs: Vec<_> = pairs.iter().collect();
+    let kind = |value: &Value| match value {
+        Value::Number(_) => 0,
+        Value::Text(_) => 1,
+        Value::Boolean(_) => 2,
+        Value::Item(_) => 3,
+        Value::Nil => 4,
+    };
     pairs.sort_by(|(a, _), (b, _)| match (a, b) {
         (Value::Number(a), Value::Number(b)) => a.total_cmp(b),
-        (Value::Number(_), _) => std::cmp::Ordering::Less,
-        (_, Value::Number(_)) => std::cmp::Ordering::Greater,
         (Value::Text(a), Value::Text(b)) => a.cmp(b),
-        _ => show(*a).cmp(&show(*b)),
+        (Value::Boolean(a), Value::Boolean(b)) => a.cmp(b),
+        (Value::Item(a), Value::Item(b)) => a.cmp(b),
+        _ => kind(a).cmp(&kind(b)),
     });
     pairs
 }

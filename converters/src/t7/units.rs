@@ -70,7 +70,9 @@ impl<'a> Walk<'_, 'a> {
         let refuse = |reason: &str| Err(Error::Layout(format!("module {path} ({class}) {reason}")));
         let number = |name| self.file.number(module, name);
         // Its fields are looked through; those of a module are about twenty.
-        self.visits += 1 + self.file.pairs(module).map_or(0, <[_]>::len) / 64;
+        let pairs = |value| self.file.pairs(value).map_or(0, <[_]>::len);
+        let modules = self.file.field(module, "modules").map_or(0, pairs);
+        self.visits += 1 + (pairs(module) + modules) / 64;
         if depth > 32 || self.visits > MOST_MODULES {
             return refuse("is nested too deep, or again and again");
         }
