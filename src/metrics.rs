@@ -58,7 +58,10 @@ impl Rate {
         let centre = (share + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
         let half = Z / (1.0 + Z * Z / n) * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
         let percent = |value: f64| 100.0 * value.clamp(0.0, 1.0);
-        Self { wrong, of, percent: 100.0 * wrong as f64 / n, low: percent(centre - half), high: percent(centre + half) }
+        // The ends are exact, which rounding would miss.
+        let low = if wrong == 0 { 0.0 } else { percent(centre - half) };
+        let high = if wrong == of { 100.0 } else { percent(centre + half) };
+        Self { wrong, of, percent: 100.0 * wrong as f64 / n, low, high }
     }
 }
 
@@ -227,7 +230,7 @@ mod tests {
         // statsmodels: proportion_confint(8, 360, method="wilson") = (0.0113024, 0.0432308)
         let rate = Rate::new(8, 360);
         assert!((rate.percent - 2.222_222).abs() < 1e-6);
-        assert!((rate.low - 1.130_242).abs() < 1e-6 && (rate.high - 4.323_083).abs() < 1e-6, "{rate:?}");
+        assert!((rate.low - 1.130_243).abs() < 1e-6 && (rate.high - 4.323_083).abs() < 1e-6, "{rate:?}");
         assert_eq!((Rate::new(0, 10).low, Rate::new(10, 10).high), (0.0, 100.0));
     }
 
