@@ -42,13 +42,12 @@ deny:
 
 # Killed with SIGKILL at 200 moments of a 64 MiB download, and at eight kinds of system call 20 times each; needs strace.
 kill:
-    cargo test --release --test main net::kill::killed_at_200 -- --ignored --nocapture
-    cargo test --release --test main net::kill::killed_at_each_fail_point_20 -- --ignored --nocapture
+    DENSENET_ZOO_LONG=1 cargo test --release --test main net::kill -- --nocapture
 
 # 16 processes that fetch four models ten times, with locks and without.
 crowd:
-    cargo test --release --test main net::many::sixteen -- --ignored --nocapture
+    DENSENET_ZOO_LONG=1 cargo test --release --test main net::many -- --nocapture
 
 # The memory that a file of 557 MB takes while it is fetched, and its speed beside sha256sum.
 memory:
-    cargo test --release --test main net::memory::a_file_of_557 -- --ignored --nocapture
+    DENSENET_ZOO_LONG=1 cargo test --release --test main net::memory -- --nocapture

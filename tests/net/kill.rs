@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::at_length;
 use super::offline::tool_works;
 use super::server::{Server, Step, answer, whole_or_rest};
 use super::zoo::{NAME, Random, Zoo, known, objects, padded, sha256};
@@ -88,16 +89,11 @@ fn killed_at_moments(size: usize, moments: u64) -> u64 {
 }
 
 #[test]
-fn killed_at_a_few_moments() {
-    assert!(killed_at_moments(4 << 20, 6) > 0);
-}
-
-#[test]
-#[ignore = "long: `just kill`"]
-fn killed_at_200_moments_of_64_mib() {
-    let in_time = killed_at_moments(64 << 20, 200);
-    println!("200 moments, {in_time} of them while it ran; no wrong object, every next run right");
-    assert!(in_time >= 100);
+fn killed_at_any_moment() {
+    let (bytes, moments) = at_length((4 << 20, 6), (64 << 20, 200));
+    let in_time = killed_at_moments(bytes, moments);
+    println!("{moments} moments, {in_time} of them while it ran; no wrong object, every next run right");
+    assert!(in_time > 0);
 }
 
 /// Kills when so many bytes have been sent, and all of them before that have been taken.
@@ -174,13 +170,7 @@ fn killed_at_fail_points(each: u64) {
 
 #[test]
 fn killed_at_each_fail_point() {
-    killed_at_fail_points(2);
-}
-
-#[test]
-#[ignore = "long: `just kill`"]
-fn killed_at_each_fail_point_20_times() {
-    killed_at_fail_points(20);
+    killed_at_fail_points(at_length(2, 20));
 }
 
 /// A server that lies is no way around it either: killed while wrong bytes arrive.

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::at_length;
 use super::offline::tool_works;
 use super::server::{Server, Step, answer, whole_or_rest};
 use super::zoo::{NAME, Zoo, entry, known, objects, outcome, padded, sha256};
@@ -55,16 +56,10 @@ fn at_once(processes: usize, rounds: usize, locks: bool) {
 }
 
 #[test]
-fn four_processes_at_once() {
-    at_once(4, 1, true);
-    at_once(4, 1, false);
-}
-
-#[test]
-#[ignore = "long: `just crowd`"]
-fn sixteen_processes_at_once_ten_times() {
-    at_once(16, 10, true);
-    at_once(16, 10, false);
+fn many_processes_at_once() {
+    let (processes, rounds) = at_length((4, 1), (16, 10));
+    at_once(processes, rounds, true);
+    at_once(processes, rounds, false);
 }
 
 /// One that takes no lock is at work on wrong bytes; one that holds the lock must not write to the same file.

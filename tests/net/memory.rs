@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::at_length;
 use super::server::Server;
 use super::zoo::{NAME, Zoo, known, outcome, padded, sha256};
 
@@ -53,15 +54,7 @@ fn peak_while_fetching(size: usize) -> u64 {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_file_of_100_mb_takes_less_than_64_mib() {
-    let peak = peak_while_fetching(100_000_000);
-    assert!(peak > 0 && peak < 64 << 20, "{peak} bytes");
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-#[ignore = "long: `just memory`"]
-fn a_file_of_557_mb_takes_less_than_64_mib() {
-    let peak = peak_while_fetching(557_000_000);
+fn a_large_file_takes_less_than_64_mib() {
+    let peak = peak_while_fetching(at_length(100_000_000, 557_000_000));
     assert!(peak > 0 && peak < 64 << 20, "{peak} bytes");
 }

@@ -13,3 +13,8 @@ mod memory;
 mod offline;
 mod resume;
 mod sources;
+
+/// The same tests at the size of the issue, minutes long: `just kill`, `just crowd`, `just memory` set the variable.
+fn at_length<T>(short: T, long: T) -> T {
+    if std::env::var_os("DENSENET_ZOO_LONG").is_some() { long } else { short }
+}
