@@ -263,7 +263,7 @@ impl Target {
 fn beside(path: &Path) -> Result<NamedTempFile> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(io_error("create", folder))?;
-    NamedTempFile::new_in(folder).map_err(io_error("write into", folder))
+    densenet_registry::temporary_in(folder).map_err(io_error("write into", folder))
 }
 
 fn persist(file: NamedTempFile, path: &Path) -> Result<()> {

@@ -111,7 +111,7 @@ impl Preprocess {
             move |source| Error::Io { action: "write", path, source }
         };
         let folder = self.output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io(folder))?;
+        let mut file = densenet_registry::temporary_in(folder).map_err(io(folder))?;
         std::io::Write::write_all(&mut file, bytes).map_err(io(&self.output))?;
         file.persist(&self.output).map_err(|error| io(&self.output)(error.error))?;
         Ok(())

@@ -81,7 +81,12 @@ fn outputs_are_not_overwritten_and_folders_get_the_input_s_name() {
     let target = format!("{}/new/", folder.path().display());
     let input = path("pytorch/tiny_zip.pt");
     assert_eq!(run(folder.path(), &["convert", &input, "-o", &target]).code, 0);
-    assert!(folder.path().join("new/tiny_zip.safetensors").is_file());
+    let written = folder.path().join("new/tiny_zip.safetensors");
+    assert!(written.is_file());
+    // Others may read it as they may any file made here.
+    let plain = folder.path().join("plain");
+    fs::write(&plain, "").unwrap();
+    assert_eq!(fs::metadata(&written).unwrap().permissions(), fs::metadata(&plain).unwrap().permissions());
     let outcome = run(folder.path(), &["convert", &input, "-o", &target]);
     assert_eq!(outcome.code, 4);
     assert!(outcome.stderr.contains("--force overwrites it"), "{}", outcome.stderr);

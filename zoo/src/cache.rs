@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
-use crate::Error;
 use crate::digest::{Hashed, Hashing};
+use crate::{Error, partial};
 
 /// A folder of verified files.
 #[derive(Clone, Debug)]
@@ -116,6 +116,12 @@ impl Cache {
         }
         let parts = ["objects", "partial"].map(|part| self.dir.join(part));
         let mut files: Vec<_> = parts.iter().flat_map(|part| below(part)).collect();
+        // What another process is fetching stays, with what is known of it.
+        files.retain(|file| {
+            let described = file.extension().is_some_and(|ending| ending == "json").then(|| file.with_extension(""));
+            let partial = described.as_ref().unwrap_or(file);
+            !partial.starts_with(&parts[1]) || !partial.exists() || partial::is_idle(partial)
+        });
         // What stands beside a file that is used belongs to it.
         files.retain(|file| !used.iter().any(|used| used.parent() == file.parent()));
         if all {
@@ -139,8 +145,7 @@ impl Cache {
     pub fn add_beside(&self, object: &Object, name: &str, text: &str) -> Result<(), Error> {
         let Some(folder) = object.path.parent() else { return Ok(()) };
         let path = folder.join(name);
-        let mut file =
-            tempfile::Builder::new().prefix(".partial-").tempfile_in(folder).map_err(disk("write in", folder))?;
+        let mut file = temporary_in(folder).map_err(disk("write in", folder))?;
         file.write_all(text.as_bytes()).map_err(disk("write", &path))?;
         place(file, &path)
     }
@@ -203,7 +208,7 @@ impl Cache {
     fn temporary(&self) -> Result<NamedTempFile, Error> {
         let folder = self.dir.join("objects");
         fs::create_dir_all(&folder).map_err(disk("create", &folder))?;
-        tempfile::Builder::new().prefix(".partial-").tempfile_in(&folder).map_err(disk("write in", &folder))
+        temporary_in(&folder).map_err(disk("write in", &folder))
     }
 
     /// Gives a complete file, which is on the disk, its place for good.
@@ -228,8 +233,7 @@ impl Cache {
         for object in [Some(&mut stored.original), stored.converted.as_mut()].into_iter().flatten() {
             object.path = object.path.strip_prefix(&self.dir).map(Path::to_owned).unwrap_or(object.path.clone());
         }
-        let mut file =
-            tempfile::Builder::new().prefix(".partial-").tempfile_in(&folder).map_err(disk("write in", &folder))?;
+        let mut file = temporary_in(&folder).map_err(disk("write in", &folder))?;
         let text = serde_json::to_string_pretty(&stored)
             .map_err(|error| Error::Malformed { file: path.display().to_string(), reason: error.to_string() })?;
         file.write_all(text.as_bytes()).map_err(disk("write", &path))?;
@@ -278,6 +282,15 @@ fn below(folder: &Path) -> Vec<PathBuf> {
     let mut entries: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     entries.sort();
     entries.into_iter().flat_map(|path| if path.is_dir() { below(&path) } else { vec![path] }).collect()
+}
+
+/// A file that is gone again unless it is given its place; then others may read it, as the umask says.
+pub fn temporary_in(folder: &Path) -> std::io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".partial-");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
 }
 
 fn place(file: NamedTempFile, path: &Path) -> Result<(), Error> {

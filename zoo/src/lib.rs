@@ -25,7 +25,7 @@ mod source;
 mod verify;
 mod weight;
 
-pub use cache::{Cache, Object, Record};
+pub use cache::{Cache, Object, Record, temporary_in};
 pub use catalogue::Catalogue;
 pub use clock::{Clock, SystemClock};
 pub use digest::Digest;

@@ -169,7 +169,7 @@ impl Drop for Partial {
 }
 
 /// Whether no living process writes to it, be it one that waits for no lock.
-fn is_idle(path: &Path) -> bool {
+pub(crate) fn is_idle(path: &Path) -> bool {
     // To be locked it must be open for writing on some file systems.
     let file = File::options().write(true).open(path);
     file.is_ok_and(|file| !matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
@@ -232,6 +232,20 @@ mod tests {
         drop(living);
         let alone = Partial::open(folder.path(), "a.b", None, true).unwrap();
         assert_eq!(alone.len(), 2);
+    }
+
+    #[test]
+    fn pruning_leaves_what_is_being_fetched() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = crate::Cache::at(folder.path());
+        let mut partial = Partial::open(&cache.partials(), "a.b", None, true).unwrap();
+        partial.append(b"ab").unwrap();
+        partial.set_origin(Origin { url: "http://x/".into(), validator: None }).unwrap();
+        fs::write(cache.partials().join("c.d"), b"left").unwrap();
+        assert_eq!(cache.prune(true, false).unwrap(), (1, 4));
+        drop(partial);
+        // Nobody is at work on it any more: the bytes and where they came from.
+        assert_eq!(cache.prune(false, false).unwrap().0, 2);
     }
 
     #[test]
