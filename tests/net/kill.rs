@@ -196,3 +196,39 @@ fn killed_with_wrong_bytes_on_the_disk() {
     assert_eq!(zoo.run(&["fetch", NAME], &[]).code, 0);
     assert!(objects(&zoo.cache()).contains(&sha256(&content)));
 }
+
+/// Ctrl-C: what has arrived is kept, that is said, and the next run goes on from there.
+#[test]
+fn interrupted_it_says_so_and_keeps_what_arrived() {
+    let content = Arc::new(padded(1 << 20, 1));
+    let own = Arc::clone(&content);
+    let half = content.len() / 2;
+    let server = Server::start(move |request| {
+        let mut steps = whole_or_rest(&own, request);
+        if request.number == 0 {
+            steps.truncate(1);
+            steps.extend([Step::Body(Arc::clone(&own), 0..half), Step::Hold]);
+        }
+        steps
+    });
+    let zoo = Zoo::with(&[server.url("/file")], &known(&content));
+    let child = zoo.command(&["fetch", NAME]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let there = || {
+        let files = std::fs::read_dir(zoo.cache().join("partial")).into_iter().flatten().flatten();
+        files.filter_map(|file| Some(file.metadata().ok()?.len())).any(|length| length == half as u64)
+    };
+    while server.holding() == 0 || !there() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let outcome = child.wait_with_output().unwrap();
+    assert_eq!(outcome.status.code(), Some(130));
+    let stderr = String::from_utf8(outcome.stderr).unwrap();
+    assert!(
+        stderr.contains("interrupted; what has arrived is kept, and the next fetch goes on from there"),
+        "{stderr}"
+    );
+    assert_eq!(zoo.run(&["fetch", NAME], &[]).code, 0);
+    assert_eq!(server.requests()[1].start(), half);
+    assert!(objects(&zoo.cache()).contains(&sha256(&content)));
+}

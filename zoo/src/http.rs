@@ -4,13 +4,13 @@ use std::io::Read;
 use std::sync::Once;
 use std::time::{Duration, SystemTime};
 
-use reqwest::StatusCode;
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE,
     LAST_MODIFIED, RANGE, RETRY_AFTER,
 };
 use reqwest::redirect::Policy;
+use reqwest::{StatusCode, Url};
 
 use crate::Error;
 use crate::retry::retry_after;
@@ -153,14 +153,9 @@ fn client(stall: Duration) -> reqwest::Result<Client> {
         // Fails only where the program has installed one already, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
-    let policy = Policy::custom(|attempt| {
-        let downgrade =
-            attempt.url().scheme() != "https" && attempt.previous().iter().any(|url| url.scheme() == "https");
-        match attempt.previous().len() {
-            _ if downgrade => attempt.error("a redirect from https to http is not followed"),
-            ..=10 => attempt.follow(),
-            _ => attempt.error("more than 10 redirects"),
-        }
+    let policy = Policy::custom(|attempt| match refused(attempt.previous(), attempt.url()) {
+        None => attempt.follow(),
+        Some(reason) => attempt.error(reason),
     });
     Client::builder()
         .user_agent(concat!("densenet-zoo/", env!("CARGO_PKG_VERSION")))
@@ -168,6 +163,14 @@ fn client(stall: Duration) -> reqwest::Result<Client> {
         .timeout(stall)
         .redirect(policy)
         .build()
+}
+
+/// Why a redirect is not followed, if it is not. `previous` begins with what was asked for.
+fn refused(previous: &[Url], next: &Url) -> Option<&'static str> {
+    if next.scheme() != "https" && previous.iter().any(|url| url.scheme() == "https") {
+        return Some("a redirect from https to http is not followed");
+    }
+    (previous.len() > 10).then_some("more than 10 redirects")
 }
 
 /// A page, read to a limit: what a form on it asks for.
@@ -194,6 +197,19 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_redirect_leaves_https_and_none_goes_on_for_ever() {
+        let url = |text: &str| Url::parse(text).unwrap();
+        let (plain, safe) = (url("http://127.0.0.1/a"), url("https://127.0.0.1/a"));
+        assert_eq!(refused(std::slice::from_ref(&plain), &safe), None);
+        assert_eq!(refused(std::slice::from_ref(&safe), &safe), None);
+        let reason = Some("a redirect from https to http is not followed");
+        assert_eq!(refused(std::slice::from_ref(&safe), &plain), reason);
+        assert_eq!(refused(&[plain.clone(), safe], &plain), reason);
+        assert_eq!(refused(&vec![plain.clone(); 10], &plain), None);
+        assert_eq!(refused(&vec![plain.clone(); 11], &plain), Some("more than 10 redirects"));
+    }
 
     #[test]
     fn a_range_must_be_the_rest_of_the_file() {
