@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use densenet_converters::{Source, sha256_of};
+use densenet_converters::{Source, packed, sha256_of};
 use memmap2::{Mmap, UncheckedAdvice};
 
 use crate::error::{Error, Result};
@@ -30,8 +30,27 @@ pub fn open<T>(path: &Path, read: impl FnOnce(&Input) -> Result<T>) -> Result<T>
     }
     // Read, not mapped: hashing would leave the whole file in memory.
     let sha256 = sha256_of(&mut file).map_err(Error::io("read", path))?;
-    mapped(&file, |bytes, release| read(&Input { source: Source::hashed(bytes, sha256), release }))
-        .map_err(Error::io("map", path))?
+    let outcome = mapped(&file, |bytes, release| {
+        let source = Source::hashed(bytes, sha256);
+        let wrap = |source| Error::Checkpoint { path: path.to_owned(), source };
+        let most = bytes.len().saturating_mul(16).saturating_add(64 << 20);
+        let Some(packed) = packed(bytes, most).map_err(wrap)? else {
+            return read(&Input { source: source.releasing(release), release });
+        };
+        // What a zip inflates to goes to the disk, and is mapped as well.
+        let folder = std::env::temp_dir();
+        let mut member = tempfile::tempfile().map_err(Error::io("write into", &folder))?;
+        packed.inflate(&mut releasing(&mut member, release)).map_err(wrap)?;
+        let inner = mapped(&member, |inner, release_inner| {
+            let both = || {
+                release();
+                release_inner();
+            };
+            read(&Input { source: source.releasing(&both).with_member(inner), release: &both })
+        });
+        inner.map_err(Error::io("map", &folder))?
+    });
+    outcome.map_err(Error::io("map", path))?
 }
 
 /// Maps a file for reading. `release` gives the memory of what was read back; it comes again when it is needed again.
@@ -50,8 +69,12 @@ fn mapped<T>(file: &File, read: impl FnOnce(&[u8], &dyn Fn()) -> T) -> io::Resul
 impl Input<'_> {
     /// A writer that gives back the memory of what was read for it, every few megabytes.
     pub fn releasing<W: Write>(&self, out: W) -> Releasing<'_, W> {
-        Releasing { out, written: 0, release: self.release }
+        releasing(out, self.release)
     }
+}
+
+fn releasing<W: Write>(out: W, release: &dyn Fn()) -> Releasing<'_, W> {
+    Releasing { out, written: 0, release }
 }
 
 /// See [`Input::releasing`].

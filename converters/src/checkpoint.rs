@@ -1,7 +1,7 @@
 //! A file of any format, parsed: its tensors under their own names.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
+use std::io::Write;
 
 use crate::alloc::Budget;
 use crate::error::Error;
@@ -110,16 +110,43 @@ pub fn detect(bytes: &[u8]) -> Result<Format, Error> {
     }
 }
 
-/// The file, or the one checkpoint in a zip around it, as releases on the web are packed; whether that was inflated.
+/// A file that is deflated in a zip around it, as releases on the web are packed.
+#[derive(Clone, Copy, Debug)]
+pub struct Packed<'a>(zip::Entry<'a>);
+
+impl Packed<'_> {
+    /// Bytes that it inflates to, as is announced.
+    pub fn size(&self) -> usize {
+        self.0.size()
+    }
+
+    /// Writes what it inflates to, piece by piece, for [`Source::with_member`]: where memory is dear, to a file.
+    pub fn inflate(&self, out: &mut dyn Write) -> Result<(), Error> {
+        self.0.inflate(out)
+    }
+}
+
+/// The checkpoint that these bytes are a zip around, where it is deflated and has at most `most` bytes.
+pub fn packed(bytes: &[u8], most: usize) -> Result<Option<Packed<'_>>, Error> {
+    if !zip::looks_like(bytes) {
+        return Ok(None);
+    }
+    Ok(pytorch::packed(bytes, most)?.filter(zip::Entry::is_deflated).map(Packed))
+}
+
+/// The file, or the one checkpoint in a zip around it; whether that was inflated.
 fn unpacked<'a>(source: &'a Source) -> Result<(&'a [u8], bool), Error> {
     let bytes = source.bytes();
+    if let Some(member) = source.member() {
+        return Ok((member, true));
+    }
     if !zip::looks_like(bytes) {
         return Ok((bytes, false));
     }
-    Ok(match pytorch::packed(bytes)? {
-        None => (bytes, false),
-        Some(Cow::Borrowed(inner)) => (inner, false),
-        Some(Cow::Owned(inner)) => (source.keep_file(inner), true),
+    let Some(entry) = pytorch::packed(bytes, zip::most_inflated(bytes))? else { return Ok((bytes, false)) };
+    Ok(match entry.stored(source.release())? {
+        Some(inner) => (inner, false),
+        None => (source.keep_file(entry.content()?.into_owned()), true),
     })
 }
 
@@ -145,7 +172,7 @@ pub fn read<'a>(source: &'a Source) -> Result<Checkpoint<'a>, Error> {
             of_pytorch(pytorch::read_legacy(bytes, &mut budget, false)?, &mut budget)?
         }
         Format::Torch7 => {
-            let file = t7::read_within(bytes, &mut budget)?;
+            let file = t7::read_within(bytes, &mut budget, source.release())?;
             let found = file.tensors(&mut budget)?;
             let tensors = found.into_iter().map(|found| (found.path, found.tensor.clone())).collect();
             (Content::Torch7(file), tensors, Vec::new())

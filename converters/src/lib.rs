@@ -28,7 +28,7 @@ mod tensor;
 mod write;
 mod zip;
 
-pub use checkpoint::{Checkpoint, Format, NamedTensor, Node, detect, member, read};
+pub use checkpoint::{Checkpoint, Format, NamedTensor, Node, Packed, detect, member, packed, read};
 pub use convert::{Conversion, Options, TOOL, convert};
 pub use error::{Error, ErrorKind};
 pub use keymap::Choice;

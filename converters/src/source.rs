@@ -1,5 +1,6 @@
 //! The bytes of one file, with what is found out about them once.
 
+use std::fmt;
 use std::sync::OnceLock;
 
 use crate::write::sha256;
@@ -11,17 +12,67 @@ pub struct Source<'b> {
     sha256: OnceLock<String>,
     unpacked_file: OnceLock<Vec<u8>>,
     unpacked_pickle: OnceLock<Vec<u8>>,
+    member: Option<&'b [u8]>,
+    release: Release<'b>,
+}
+
+/// Gives back the memory of what was read, where the caller can do that: of a file that is mapped.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Release<'b>(Option<&'b dyn Fn()>);
+
+impl Release<'_> {
+    /// How much may be read before it is worth while.
+    pub(crate) const EVERY: usize = 8 << 20;
+
+    pub(crate) fn now(self) {
+        if let Some(release) = self.0 {
+            release();
+        }
+    }
+}
+
+impl fmt::Debug for Release<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("Release")
+    }
 }
 
 impl<'b> Source<'b> {
     /// A file's bytes, to be hashed when that is asked for.
     pub fn new(bytes: &'b [u8]) -> Self {
-        Self { bytes, sha256: OnceLock::new(), unpacked_file: OnceLock::new(), unpacked_pickle: OnceLock::new() }
+        Self {
+            bytes,
+            sha256: OnceLock::new(),
+            unpacked_file: OnceLock::new(),
+            unpacked_pickle: OnceLock::new(),
+            member: None,
+            release: Release::default(),
+        }
     }
 
     /// A file's bytes whose sha256 (lower-case hexadecimal) is known already.
     pub fn hashed(bytes: &'b [u8], sha256: String) -> Self {
         Self { sha256: sha256.into(), ..Self::new(bytes) }
+    }
+
+    /// The same file, whose memory `release` gives back: what was read comes again when it is needed again.
+    #[must_use]
+    pub fn releasing(self, release: &'b dyn Fn()) -> Self {
+        Self { release: Release(Some(release)), ..self }
+    }
+
+    /// The same file, of which [`Packed::inflate`](crate::Packed::inflate) gave this.
+    #[must_use]
+    pub fn with_member(self, member: &'b [u8]) -> Self {
+        Self { member: Some(member), ..self }
+    }
+
+    pub(crate) fn release(&self) -> Release<'b> {
+        self.release
+    }
+
+    pub(crate) fn member(&self) -> Option<&'b [u8]> {
+        self.member
     }
 
     /// The bytes.

@@ -9,6 +9,8 @@ use crate::storage::{ByteOrder, Storage};
 
 /// Elements are converted in pieces of about this many bytes.
 const BUFFER: usize = 1 << 16;
+/// Elements that are decoded at a time.
+const PIECE: usize = 1 << 18;
 
 /// Element types, named as safetensors names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -224,17 +226,25 @@ impl<'a> Tensor<'a> {
             return Ok(());
         }
         let size = self.stored.size();
-        let storage = self.storage.bytes()?;
-        let lies = |at: usize, len: usize| {
-            let bytes = storage.get(at * size..(at + len) * size);
-            bytes.ok_or_else(|| std::io::Error::other("a view leaves its storage"))
-        };
         let swapped = self.storage.order == ByteOrder::Big && size > 1;
         if self.is_contiguous() && !swapped {
-            return take(lies(self.offset, elements)?);
+            let piece = if self.storage.is_decoded_in_pieces() { PIECE } else { elements };
+            let pieces = (0..elements).step_by(piece);
+            return pieces.into_iter().try_for_each(|first| {
+                let count = piece.min(elements - first);
+                take(&self.storage.span((self.offset + first) * size, count * size)?)
+            });
         }
+        // From the first element to the last.
+        let steps = self.shape.iter().zip(&self.strides).map(|(&size, &stride)| (size - 1) * stride);
+        let held = steps.sum::<usize>() + 1;
+        let span = self.storage.span(self.offset * size, held * size)?;
+        let lies = |at: usize, len: usize| {
+            let bytes = span.get(at * size..(at + len) * size);
+            bytes.ok_or_else(|| std::io::Error::other("a view leaves its storage"))
+        };
         let mut index = vec![0; self.shape.len()];
-        let mut at = self.offset;
+        let mut at = 0;
         let mut buffer = Vec::new();
         for _ in 0..elements {
             let element = lies(at, 1)?;

@@ -1,10 +1,14 @@
 //! zip: stored and deflated entries, with or without zip64 (PKWARE APPNOTE 4.3), each with its CRC-32.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io::Write;
 
+use crate::alloc::vec_with;
 use crate::cursor::Cursor;
 use crate::error::Error;
-use crate::storage::{Coding, Storage};
+use crate::source::Release;
+use crate::storage::{Coding, InflateError, Storage, check, inflate};
 
 pub(crate) const FORMAT: &str = "zip";
 const END: &[u8] = b"PK\x05\x06";
@@ -25,7 +29,8 @@ pub(crate) fn most_inflated(bytes: &[u8]) -> usize {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry<'a> {
     bytes: &'a [u8],
-    coding: Coding,
+    crc: u32,
+    is_deflated: bool,
     /// Bytes once decoded.
     size: usize,
     /// Where its data begins.
@@ -35,7 +40,54 @@ pub(crate) struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// Its content, decoded and checked when it is first needed.
     pub(crate) fn storage(&self) -> Storage<'a> {
-        Storage::coded(self.bytes, self.coding, self.size, FORMAT, self.offset)
+        let coding = if self.is_deflated { Coding::Deflated(self.crc) } else { Coding::Checked(self.crc) };
+        Storage::coded(self.bytes, coding, self.size, FORMAT, self.offset)
+    }
+
+    /// Its content, where it lies in the file as it is.
+    pub(crate) fn stored(&self, release: Release) -> Result<Option<&'a [u8]>, Error> {
+        if self.is_deflated {
+            return Ok(None);
+        }
+        let mut crc = crc32fast::Hasher::new();
+        for piece in self.bytes.chunks(Release::EVERY) {
+            crc.update(piece);
+            release.now();
+        }
+        check(crc.finalize(), self.crc).map_err(|reason| self.error(reason))?;
+        Ok(Some(self.bytes))
+    }
+
+    pub(crate) fn is_deflated(&self) -> bool {
+        self.is_deflated
+    }
+
+    /// Bytes of its content.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Writes its content, piece by piece.
+    pub(crate) fn inflate(&self, out: &mut dyn Write) -> Result<(), Error> {
+        let found = inflate(self.bytes, self.size, out).map_err(|error| match error {
+            InflateError::Damaged(reason) => self.error(reason),
+            InflateError::Write(error) => Error::Write(error),
+        })?;
+        check(found, self.crc).map_err(|reason| self.error(reason))
+    }
+
+    /// All of its content.
+    pub(crate) fn content(&self) -> Result<Cow<'a, [u8]>, Error> {
+        if let Some(stored) = self.stored(Release::default())? {
+            return Ok(Cow::Borrowed(stored));
+        }
+        let mut content = vec_with(self.size)?;
+        self.inflate(&mut content)?;
+        Ok(Cow::Owned(content))
+    }
+
+    fn error(&self, reason: String) -> Error {
+        Error::Malformed { format: FORMAT, offset: self.offset, reason }
     }
 }
 
@@ -62,7 +114,7 @@ pub(crate) fn read(bytes: &[u8], most: usize) -> Result<BTreeMap<&str, Entry<'_>
     for _ in 0..count {
         let at = cursor.at();
         let (name, entry) = entry(bytes, &mut cursor)?;
-        if let Coding::Deflated(_) = entry.coding {
+        if entry.is_deflated {
             let rest = inflated.checked_sub(entry.size);
             inflated = rest.ok_or_else(|| {
                 let size = entry.size;
@@ -162,10 +214,10 @@ fn entry<'a>(bytes: &'a [u8], cursor: &mut Cursor<'a>) -> Result<(&'a str, Entry
     if flags & 1 != 0 {
         return refuse("is encrypted");
     }
-    let coding = match method {
+    let is_deflated = match method {
         0 if stored != size => return refuse("is stored and yet says two sizes"),
-        0 => Coding::Checked(crc),
-        8 => Coding::Deflated(crc),
+        0 => false,
+        8 => true,
         _ => return refuse("is compressed otherwise than by deflate; unpack and pack it again"),
     };
     let mut local_cursor = Cursor::new(bytes, FORMAT);
@@ -182,7 +234,7 @@ fn entry<'a>(bytes: &'a [u8], cursor: &mut Cursor<'a>) -> Result<(&'a str, Entry
     let offset = local_cursor.at();
     let data = local_cursor.take(usize::try_from(stored).unwrap_or(usize::MAX))?;
     let size = usize::try_from(size).unwrap_or(usize::MAX);
-    Ok((name, Entry { bytes: data, coding, size, offset }))
+    Ok((name, Entry { bytes: data, crc, is_deflated, size, offset }))
 }
 
 #[cfg(test)]
@@ -200,7 +252,7 @@ mod tests {
             Ok(entries) => entries,
             Err(error) => return error.to_string(),
         };
-        let contents = entries.values().map(|entry| entry.storage().into_bytes().map(|_| ()));
+        let contents = entries.values().map(|entry| entry.content().map(|_| ()));
         contents.collect::<Result<Vec<_>, _>>().unwrap_err().to_string()
     }
 

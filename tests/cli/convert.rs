@@ -1,11 +1,15 @@
 //! `convert`, `parity` and `inspect`.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::io::Write;
+use std::process::{Child, Command, Output, Stdio};
 
 use densenet_arch::networks;
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
 
 use crate::conversions::round_trip::{legacy, random};
+use crate::conversions::t7_modules::beside_numbers;
 use crate::conversions::{bytes, tensors};
 use crate::run::{fixture, path, run};
 
@@ -249,43 +253,78 @@ fn inspect_lists_what_a_pickle_names_and_refuses_it_all_the_same() {
     assert!(outcome.stdout.contains(line), "{}", outcome.stdout);
 }
 
-/// Peak memory of a conversion: at most the output's size and 64 MiB, however large the input.
+/// Peak memory of a conversion: at most the output's size and 64 MiB, however large the input and however it is kept.
 #[test]
 #[cfg(target_os = "linux")]
 fn memory_follows_the_output_and_not_the_input() {
     let folder = tempfile::tempdir().unwrap();
-    let (input, output) = (folder.path().join("large.pth"), folder.path().join("out.safetensors"));
+    let file = |name: &str| folder.path().join(name);
     // DenseNet-161 and as much again that belongs to nothing, as the state of an optimiser.
     let mut checkpoint = random(&networks::find("densenet-161").unwrap().config);
     let size: usize = checkpoint.iter().map(|(_, _, _, data)| data.len()).sum();
-    checkpoint.push(("optimizer".into(), vec![size / 4], false, vec![1; size / 4 * 4]));
-    fs::write(&input, legacy(&checkpoint)).unwrap();
+    let other = checkpoint.iter().flat_map(|(_, _, _, data)| data).copied().take(size / 4 * 4).collect();
+    checkpoint.push(("optimizer".into(), vec![size / 4], false, other));
+    let stream = legacy(&checkpoint);
     drop(checkpoint);
-    for dtype in ["f32", "f16"] {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_densenet-zoo"))
-            .args(["convert", input.to_str().unwrap(), "-o", output.to_str().unwrap()])
+    fs::write(file("stream.pth"), &stream).unwrap();
+    // The same in a zip around it, deflated (method 8 in both of its headers).
+    let crc = crc32fast::hash(&stream);
+    let mut deflated = DeflateEncoder::new(Vec::new(), Compression::fast());
+    deflated.write_all(&stream).unwrap();
+    fs::write(file("packed.zip"), zip_of_one(&deflated.finish().unwrap(), stream.len(), crc)).unwrap();
+    drop(stream);
+    // A small network beside 160 MB of numbers in text.
+    fs::write(file("text.t7"), beside_numbers(20_000_000)).unwrap();
+    for (input, dtype) in
+        [("stream.pth", "f32"), ("stream.pth", "f16"), ("packed.zip", "f32"), ("packed.zip", "f16"), ("text.t7", "f32")]
+    {
+        let output = file("out.safetensors");
+        let child = Command::new(env!("CARGO_BIN_EXE_densenet-zoo"))
+            .args(["convert", file(input).to_str().unwrap(), "-o", output.to_str().unwrap()])
             .args(["--force", "--allow-unused", "--dtype", dtype])
+            .env("TMPDIR", folder.path())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // The kernel's own high-water mark, read for as long as the process is there.
-        let status = format!("/proc/{}/status", child.id());
-        let mut peak = 0;
-        while child.try_wait().unwrap().is_none() {
-            let text = fs::read_to_string(&status).unwrap_or_default();
-            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-            // Until it is the program, it is a copy of this test.
-            if text.starts_with("Name:\tdensenet-zoo\n") {
-                peak = peak.max(kib.unwrap_or(0) * 1024);
-            }
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-        let outcome = child.wait_with_output().unwrap();
-        assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
+        let (peak, outcome) = peak_of(child);
+        assert!(outcome.status.success(), "{input}: {}", String::from_utf8_lossy(&outcome.stderr));
         let written = fs::metadata(&output).unwrap().len();
         let allowed = written + (64 << 20);
-        assert!(peak > 0 && peak <= allowed, "{dtype}: {peak} bytes for an output of {written}, {allowed} are allowed");
+        let read = fs::metadata(file(input)).unwrap().len();
+        assert!(read > allowed, "{input} of {read} bytes would show nothing");
+        assert!(peak > 0 && peak <= allowed, "{input} {dtype}: {peak} bytes for {written}, {allowed} are allowed");
     }
+}
+
+/// The kernel's own high-water mark, read for as long as the process is there.
+#[cfg(target_os = "linux")]
+fn peak_of(mut child: Child) -> (u64, Output) {
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        // Until it is the program, it is a copy of this test.
+        if text.starts_with("Name:\tdensenet-zoo\n") {
+            peak = peak.max(kib.unwrap_or(0) * 1024);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    (peak, child.wait_with_output().unwrap())
+}
+
+/// A zip of one deflated file (PKWARE APPNOTE 4.3).
+#[cfg(target_os = "linux")]
+fn zip_of_one(deflated: &[u8], size: usize, crc: u32) -> Vec<u8> {
+    let name = b"densenet161.pth";
+    let sizes = [crc, deflated.len() as u32, size as u32].map(u32::to_le_bytes).concat();
+    let lens = [name.len() as u16, 0].map(u16::to_le_bytes).concat();
+    let method = [20, 0, 0, 0, 8, 0, 0, 0, 0, 0];
+    let local = [&b"PK\x03\x04"[..], &method, &sizes, &lens, name, deflated].concat();
+    let record = [&b"PK\x01\x02"[..], &[20, 0], &method, &sizes, &lens, &[0; 14], name].concat();
+    let place = [record.len() as u32, local.len() as u32].map(u32::to_le_bytes).concat();
+    let end = [&b"PK\x05\x06"[..], &[0; 4], &[1, 0, 1, 0], &place, &[0; 2]].concat();
+    [local, record, end].concat()
 }

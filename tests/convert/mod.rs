@@ -3,7 +3,7 @@
 mod pytorch;
 pub(crate) mod round_trip;
 mod t7_format;
-mod t7_modules;
+pub(crate) mod t7_modules;
 mod torch7;
 
 use std::collections::BTreeMap;

@@ -176,6 +176,11 @@ fn values(conversion: &Conversion, name: &str) -> Vec<f32> {
     found.unwrap_or_else(|| panic!("{name} is not there")).tensor.to_f32().unwrap()
 }
 
+/// A checkpoint of the network and of so many numbers that have nothing to do with it.
+pub(crate) fn beside_numbers(count: usize) -> Vec<u8> {
+    file(&Table(vec![("model", Network::new().root()), ("numbers", filled(&[count]))]))
+}
+
 #[test]
 fn the_network_itself_converts_and_so_does_another_way_to_write_its_layers() {
     with(&Network::new().root(), |conversion| {

@@ -90,7 +90,7 @@ impl<'a> Machine<'a, '_> {
                 self.budget.spend(bytes.len())?;
                 let (dtype, storage) = pytorch::storage_in(&bytes, self.budget)?;
                 let order = storage.order;
-                let storage = Storage::owned(storage.into_bytes()?.into_owned()).with_order(order);
+                let storage = Storage::owned(storage.span(0, storage.len())?.into_owned()).with_order(order);
                 self.make(Node::Memory { dtype, storage })
             }
             (Global::NumpyReconstruct, _) => self.make(Node::NumpyArray),

@@ -12,18 +12,18 @@ use crate::source::Source;
 use crate::storage::ByteOrder;
 use crate::zip;
 
-/// The only file in a zip that is no checkpoint itself: as it is, or inflated.
-pub(crate) fn packed(bytes: &[u8]) -> Result<Option<Cow<'_, [u8]>>, Error> {
-    let entries = zip::read(bytes, zip::most_inflated(bytes))?;
+/// The only file in a zip that is no checkpoint itself. It may inflate to `most` bytes.
+pub(crate) fn packed(bytes: &[u8], most: usize) -> Result<Option<zip::Entry<'_>>, Error> {
+    let entries = zip::read(bytes, most)?;
     if entries.keys().any(|name| name.ends_with("data.pkl") || name.ends_with("model.json")) {
         return Ok(None);
     }
     let files: Vec<_> =
         entries.iter().filter(|(name, _)| !name.ends_with('/') && !name.starts_with("__MACOSX/")).collect();
-    match files[..] {
-        [(_, entry)] => entry.storage().into_bytes().map(Some),
-        _ => Ok(None),
-    }
+    Ok(match files[..] {
+        [(_, entry)] => Some(*entry),
+        _ => None,
+    })
 }
 
 /// Reads the archive.
@@ -47,7 +47,7 @@ pub(crate) fn read<'a>(
         _ => return Err(refuse("there are several data.pkl in it")),
     };
     let entry = |name: &str| entries.get(format!("{root}{name}").as_str());
-    let content = |name: &str| entry(name).map(|entry| entry.storage().into_bytes()).transpose();
+    let content = |name: &str| entry(name).map(zip::Entry::content).transpose();
     let format = if entry("constants.pkl").is_some() { Format::TorchScript } else { Format::PytorchZip };
     let order = match content("byteorder")?.as_deref().map(<[u8]>::trim_ascii) {
         None | Some(b"little") => ByteOrder::Little,

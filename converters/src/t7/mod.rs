@@ -13,6 +13,7 @@ mod units;
 use crate::alloc::Budget;
 use crate::cursor::Cursor;
 use crate::error::Error;
+use crate::source::Release;
 use crate::tensor::Tensor;
 use primitive::Encoding;
 
@@ -86,15 +87,15 @@ pub(crate) fn looks_like(bytes: &[u8]) -> bool {
 
 /// Parses every object of a file. Byte order, width of `long` and text or binary are found by trying.
 pub fn read(bytes: &[u8]) -> Result<File<'_>, Error> {
-    read_within(bytes, &mut Budget::new(bytes.len()))
+    read_within(bytes, &mut Budget::new(bytes.len()), Release::default())
 }
 
-/// The same within what is left of a budget.
-pub(crate) fn read_within<'a>(bytes: &'a [u8], budget: &mut Budget) -> Result<File<'a>, Error> {
+/// The same within what is left of a budget, giving back the memory of what was read.
+pub(crate) fn read_within<'a>(bytes: &'a [u8], budget: &mut Budget, release: Release) -> Result<File<'a>, Error> {
     let mut furthest = Cursor::new(bytes, FORMAT).error("it begins with no tag from 0 to 8");
     for encoding in Encoding::candidates(bytes) {
         let mut attempt = budget.clone();
-        match object::read(bytes, encoding, &mut attempt) {
+        match object::read(bytes, encoding, &mut attempt, release) {
             Ok(file) => {
                 *budget = attempt;
                 return Ok(file);

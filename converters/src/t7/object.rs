@@ -6,6 +6,7 @@ use super::primitive::{Encoding, Primitives};
 use super::{File, Item, Value};
 use crate::alloc::Budget;
 use crate::error::Error;
+use crate::source::Release;
 use crate::storage::Storage;
 use crate::tensor::{DType, Tensor};
 
@@ -13,9 +14,14 @@ use crate::tensor::{DType, Tensor};
 const DEPTH: usize = 128;
 
 /// Parses every object of a file in one encoding.
-pub(super) fn read<'a>(bytes: &'a [u8], encoding: Encoding, budget: &mut Budget) -> Result<File<'a>, Error> {
+pub(super) fn read<'a>(
+    bytes: &'a [u8],
+    encoding: Encoding,
+    budget: &mut Budget,
+    release: Release,
+) -> Result<File<'a>, Error> {
     let mut reader = Reader {
-        from: Primitives::new(bytes, encoding),
+        from: Primitives::new(bytes, encoding, release),
         memo: HashMap::new(),
         budget,
         file: File { items: Vec::new(), offsets: Vec::new(), roots: Vec::new() },
@@ -31,7 +37,7 @@ pub(super) fn read<'a>(bytes: &'a [u8], encoding: Encoding, budget: &mut Budget)
 }
 
 struct Reader<'a, 'b> {
-    from: Primitives<'a>,
+    from: Primitives<'a, 'b>,
     /// From the file's index to ours.
     memo: HashMap<i32, usize>,
     budget: &'b mut Budget,

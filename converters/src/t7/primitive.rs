@@ -4,7 +4,8 @@
 use super::FORMAT;
 use crate::cursor::Cursor;
 use crate::error::Error;
-use crate::storage::{ByteOrder, Coding, Storage};
+use crate::source::Release;
+use crate::storage::{ByteOrder, Coding, Index, Storage};
 use crate::tensor::DType;
 
 /// How a file writes its primitives. Nothing in the file says so.
@@ -36,14 +37,17 @@ impl Encoding {
 
 /// Reads primitives one after the other.
 #[derive(Debug)]
-pub(super) struct Primitives<'a> {
+pub(super) struct Primitives<'a, 'r> {
     pub(super) cursor: Cursor<'a>,
     encoding: Encoding,
+    /// Of text every byte is looked at; how many since memory was last given back.
+    release: Release<'r>,
+    looked_at: usize,
 }
 
-impl<'a> Primitives<'a> {
-    pub(super) fn new(bytes: &'a [u8], encoding: Encoding) -> Self {
-        Self { cursor: Cursor::new(bytes, FORMAT), encoding }
+impl<'a, 'r> Primitives<'a, 'r> {
+    pub(super) fn new(bytes: &'a [u8], encoding: Encoding, release: Release<'r>) -> Self {
+        Self { cursor: Cursor::new(bytes, FORMAT), encoding, release, looked_at: 0 }
     }
 
     pub(super) fn int(&mut self) -> Result<i32, Error> {
@@ -109,7 +113,11 @@ impl<'a> Primitives<'a> {
                 Ok(Storage::coded(self.cursor.take(len / 2)?, Coding::Widened(order), len, FORMAT, at))
             }
             Encoding::Binary { order, .. } => Ok(Storage::plain(self.cursor.take(len)?).with_order(order)),
-            Encoding::Ascii => Ok(Storage::coded(self.words(count)?, Coding::Text(dtype), len, FORMAT, at)),
+            Encoding::Ascii => {
+                let mut index = Index::default();
+                let words = self.words(count, &mut index)?;
+                Ok(Storage::coded(words, Coding::Text(dtype, index), len, FORMAT, at))
+            }
         }
     }
 
@@ -124,7 +132,7 @@ impl<'a> Primitives<'a> {
 
     fn number<T: std::str::FromStr>(&mut self, what: &str) -> Result<T, Error> {
         let at = self.cursor.at();
-        let word = self.words(1)?.trim_ascii();
+        let word = self.words(1, &mut Index::default())?.trim_ascii();
         let parsed = std::str::from_utf8(word).ok().and_then(|word| word.parse().ok());
         parsed.ok_or_else(|| {
             let shown = word.get(..24).unwrap_or(word).escape_ascii();
@@ -133,16 +141,22 @@ impl<'a> Primitives<'a> {
     }
 
     /// `count` numbers with white space before each; the line feed behind the last belongs to them.
-    fn words(&mut self, count: usize) -> Result<&'a [u8], Error> {
+    fn words(&mut self, count: usize, index: &mut Index) -> Result<&'a [u8], Error> {
         let rest = self.cursor.rest();
         let mut end = 0;
-        for _ in 0..count {
+        for number in 0..count {
+            index.note(number, end);
+            if self.looked_at >= Release::EVERY {
+                self.release.now();
+                self.looked_at = 0;
+            }
             let space = rest.iter().skip(end).take_while(|byte| byte.is_ascii_whitespace()).count();
             let word = rest.iter().skip(end + space).take_while(|byte| !byte.is_ascii_whitespace()).count();
             if word == 0 {
                 return Err(self.cursor.error(format!("{count} numbers are announced and the file ends")));
             }
             end += space + word;
+            self.looked_at += space + word;
         }
         if count > 0 && end == rest.len() {
             return Err(self.cursor.error_at(self.cursor.at() + end, "the file ends within a number"));
@@ -161,15 +175,15 @@ mod tests {
 
     #[test]
     fn text_swallows_one_line_feed_and_keeps_raw_bytes() {
-        let mut text = Primitives::new(b"7\n3\n\n a\n0\n2\n1.5 -2\nx", Encoding::Ascii);
+        let mut text = Primitives::new(b"7\n3\n\n a\n0\n2\n1.5 -2\nx", Encoding::Ascii, Release::default());
         assert_eq!(text.int().unwrap(), 7);
         assert_eq!(text.text().unwrap(), b"\n a");
         assert_eq!(text.text().unwrap(), b"");
         assert_eq!(text.size().unwrap(), 2);
         let pair = text.elements(DType::F32, 2).unwrap();
-        assert_eq!(pair.bytes().unwrap(), [1.5_f32, -2.0].map(f32::to_le_bytes).concat());
+        assert_eq!(*pair.span(0, 8).unwrap(), [1.5_f32, -2.0].map(f32::to_le_bytes).concat());
         assert_eq!(text.int().unwrap_err().to_string(), "torch7: byte 20: the file ends within a number");
-        let mut text = Primitives::new(b"x\n", Encoding::Ascii);
+        let mut text = Primitives::new(b"x\n", Encoding::Ascii, Release::default());
         assert_eq!(text.int().unwrap_err().to_string(), "torch7: byte 0: \"x\" is no integer");
     }
 
@@ -177,10 +191,11 @@ mod tests {
     fn longs_have_the_width_and_order_of_the_writing_machine() {
         let bytes = [0, 0, 0, 5, 0, 0, 0, 9];
         let big = |long| Encoding::Binary { order: ByteOrder::Big, long };
-        assert_eq!(Primitives::new(&bytes, big(Long::Bits32)).size().unwrap(), 5);
-        assert_eq!(Primitives::new(&bytes, big(Long::Bits64)).size().unwrap(), 5 << 32 | 9);
-        let pair = Primitives::new(&bytes, big(Long::Bits32)).elements(DType::I64, 2).unwrap();
-        assert_eq!(pair.bytes().unwrap(), [5_i64, 9].map(i64::to_le_bytes).concat());
+        assert_eq!(Primitives::new(&bytes, big(Long::Bits32), Release::default()).size().unwrap(), 5);
+        assert_eq!(Primitives::new(&bytes, big(Long::Bits64), Release::default()).size().unwrap(), 5 << 32 | 9);
+        let pair = Primitives::new(&bytes, big(Long::Bits32), Release::default()).elements(DType::I64, 2).unwrap();
+        assert_eq!(*pair.span(0, 16).unwrap(), [5_i64, 9].map(i64::to_le_bytes).concat());
+        assert_eq!(*pair.span(8, 8).unwrap(), 9_i64.to_le_bytes());
         assert_eq!(Encoding::candidates(&bytes).len(), 2);
         assert_eq!(Encoding::candidates(b"4\n1\n"), [Encoding::Ascii]);
         assert!(Encoding::candidates(b"9\n").is_empty());
