@@ -1,7 +1,7 @@
 //! Hostile files through the library and the binary: a corpus, and generators of truncations, bit flips, mutations, bombs
 //! and pickles that name callables. Whatever comes, the answer is a typed error or sound tensors, within bounded memory.
 
-#[path = "hostile/bombs.rs"]
+#[path = "hostile/bombs/mod.rs"]
 mod bombs;
 #[path = "hostile/callables.rs"]
 mod callables;

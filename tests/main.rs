@@ -12,8 +12,6 @@ mod demo;
 mod eval;
 #[path = "cli/fetch.rs"]
 mod fetch;
-#[path = "cli/member.rs"]
-mod member;
 #[path = "model/mod.rs"]
 mod model;
 #[path = "net/mod.rs"]

@@ -72,6 +72,9 @@ pub enum Error {
     /// A network whose modules follow no known layout, or with a part that cannot be converted exactly.
     #[error("not a DenseNet that converts exactly: {}", line(.0))]
     Layout(String),
+    /// Not one network but several or none answers what was asked for.
+    #[error("{}", line(.0))]
+    Choice(String),
     /// The output could not be written.
     #[error("cannot write: {0}")]
     Write(#[from] std::io::Error),
@@ -100,7 +103,7 @@ impl Error {
     /// What sort of answer it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Recognise(_) | Self::Config(_) | Self::Layout(_) => ErrorKind::Incomplete,
+            Self::Recognise(_) | Self::Config(_) | Self::Layout(_) | Self::Choice(_) => ErrorKind::Incomplete,
             Self::Write(_) => ErrorKind::Write,
             _ => ErrorKind::Malformed,
         }

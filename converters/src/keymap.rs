@@ -19,30 +19,38 @@ impl Choice {
     pub(crate) fn of(&self, mut candidates: Vec<String>) -> Result<Option<String>, Error> {
         candidates.sort();
         candidates.dedup();
-        let listed = |all: &[String]| all.iter().map(|path| format!("{path:?}")).collect::<Vec<_>>().join(", ");
         if let Some(prefix) = &self.prefix {
             let prefix = prefix.trim_end_matches('.');
             return match candidates.iter().position(|path| path == prefix) {
                 Some(found) => Ok(Some(candidates.swap_remove(found))),
-                None => Err(Error::Layout(format!("no network lies under {prefix:?}; found: {}", listed(&candidates)))),
+                None => Err(Error::Choice(format!("no network lies under {prefix:?}; found: {}", listed(&candidates)))),
             };
         }
         let (averaged, plain): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|path| is_averaged(path));
         let mut wanted = match (self.ema, averaged.is_empty(), plain.is_empty()) {
             (true, true, false) => {
-                return Err(Error::Layout(format!("no averaged weights are in the file; found: {}", listed(&plain))));
+                return Err(Error::Choice(format!("no averaged weights are in the file; found: {}", listed(&plain))));
             }
             (true, ..) | (false, _, true) => averaged,
             (false, _, false) => plain,
         };
         if wanted.len() > 1 {
             let listed = listed(&wanted);
-            return Err(Error::Layout(format!(
+            return Err(Error::Choice(format!(
                 "several networks are in the file: {listed}; --prefix NAME chooses one"
             )));
         }
         Ok(wanted.pop())
     }
+}
+
+/// The paths of networks, for a message.
+fn listed(paths: &[String]) -> String {
+    let shown: Vec<_> = paths
+        .iter()
+        .map(|path| if path.is_empty() { "one without a prefix".into() } else { format!("{path:?}") })
+        .collect();
+    if shown.is_empty() { "none".into() } else { shown.join(", ") }
 }
 
 /// Whether a step of the path says that its weights are an average of those of the training.
@@ -285,6 +293,9 @@ mod tests {
         let chosen = |prefix: &str| find(&two, &Choice { prefix: Some(prefix.into()), ema: false });
         assert_eq!(chosen("teacher").unwrap(), "teacher.");
         assert_eq!(chosen("student.").unwrap(), "student.");
-        assert!(chosen("other").unwrap_err().contains("found: \"student\", \"teacher\""));
+        assert_eq!(chosen("other").unwrap_err(), "no network lies under \"other\"; found: \"student\", \"teacher\"");
+        let other = Choice { prefix: Some("other".into()), ema: false };
+        let text = find(&["features.conv0.weight"], &other).unwrap_err();
+        assert_eq!(text, "no network lies under \"other\"; found: one without a prefix");
     }
 }

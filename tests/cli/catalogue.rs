@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::run::Outcome;
+use crate::run::{Outcome, fixture};
 
 /// Runs with a fresh cache, and nothing of the environment that changes what is listed.
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Outcome {
@@ -244,4 +244,26 @@ fn a_clash_or_a_missing_catalogue_is_an_error_that_says_what_to_do() {
         let outcome = run(&[&["list"], arguments.as_slice()].concat(), &[("DENSENET_ZOO_PATH", path)]);
         assert_eq!((outcome.code, outcome.stderr.as_str()), (code, format!("densenet-zoo: {message}\n").as_str()));
     }
+}
+
+#[test]
+fn catalogues_must_be_signed_where_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = fixture("minisign/zoo.pub");
+    let signed = fixture("minisign/signed.toml");
+    let list = |zoo: &str, key: &str| run(&["list", "--format", "json", "--zoo", zoo, "--require-signature", key], &[]);
+    let outcome = list(signed.to_str().unwrap(), key.to_str().unwrap());
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert!(outcome.stdout.contains("tiny.signed"));
+    // The key itself, as minisign prints it.
+    let text = fs::read_to_string(&key).unwrap();
+    assert_eq!(list(signed.to_str().unwrap(), text.lines().nth(1).unwrap()).code, 0);
+    let tampered = folder.path().join("signed.toml");
+    fs::write(&tampered, fs::read_to_string(&signed).unwrap().replace("74315", "74316")).unwrap();
+    fs::copy(fixture("minisign/signed.toml.minisig"), folder.path().join("signed.toml.minisig")).unwrap();
+    let outcome = list(tampered.to_str().unwrap(), key.to_str().unwrap());
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stderr.contains("not as it was signed"), "{}", outcome.stderr);
+    assert_eq!(list(signed.to_str().unwrap(), fixture("minisign/other.pub").to_str().unwrap()).code, 1);
+    assert_eq!(list(signed.to_str().unwrap(), "nonsense").code, 2);
 }

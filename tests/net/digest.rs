@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use densenet_registry::FetchOptions;
 
 use super::server::{Server, ok, ok_unannounced};
-use super::zoo::{Noting, Zoo, code, files, known, noise, objects, runs_elsewhere, sha256};
+use super::zoo::{NAME, Noting, Zoo, code, files, known, noise, objects, runs_elsewhere, sha256};
+use crate::run::fixture;
 
 const SIZE: usize = 10_000;
 
@@ -82,5 +83,30 @@ fn weaker_digests_refuse_wrong_bytes_as_well() {
         let zoo = Zoo::with(&[server.url("/abd"), server.url("/abc")], digest);
         zoo.fetch(&FetchOptions::default()).unwrap();
         assert_eq!(objects(&zoo.cache()), BTreeSet::from([sha256(b"abc")]), "{digest}");
+    }
+}
+
+/// pytorchcv publishes the digest of the file inside its zips.
+#[test]
+fn the_file_inside_is_what_the_digest_is_compared_with() {
+    // As `unzip -p nested_stored.zip | sha256sum` prints it: the member is pytorch_more's plain zip form.
+    let archive = fixture("pytorch_more/nested_stored.zip");
+    let bytes = std::fs::read(&archive).unwrap();
+    let start = bytes.windows(4).skip(1).position(|window| window == b"PK\x03\x04").unwrap() + 1;
+    let end = bytes.windows(4).rposition(|window| window == b"PK\x01\x02").unwrap();
+    let right = sha256(&bytes[start..end]);
+    for (digest, code) in [(right.clone(), 0), ("0".repeat(64), 1)] {
+        let member = format!("member = {{ name = \"densenet_tiny.pth\", sha256 = \"{digest}\" }}");
+        let zoo = Zoo::with(&[format!("file://{}", archive.display())], &member);
+        let outcome = zoo.run(&["fetch", NAME], &[]);
+        assert_eq!(outcome.code, code, "{}", outcome.stderr);
+        if code == 0 {
+            assert!(outcome.stdout.contains("verified by: sha256 of the file inside"), "{}", outcome.stdout);
+        } else {
+            let wrong = outcome.stderr.contains("densenet_tiny.pth: wrong sha256");
+            assert!(wrong && outcome.stderr.contains(&right), "{}", outcome.stderr);
+            // Nothing wrong is kept.
+            assert!(objects(&zoo.cache()).is_empty());
+        }
     }
 }

@@ -96,30 +96,36 @@ fn killed_at_any_moment() {
     assert!(in_time > 0);
 }
 
+/// A fetch that has taken so many bytes and waits for more, of a server that gives the rest to whoever asks next.
+fn held_at(content: &Arc<Vec<u8>>, cut: usize) -> (Server, Zoo, Child) {
+    let own = Arc::clone(content);
+    let server = Server::start(move |request| {
+        let mut steps = whole_or_rest(&own, request);
+        if request.number == 0 {
+            steps.truncate(1);
+            steps.extend([Step::Body(Arc::clone(&own), 0..cut), Step::Hold]);
+        }
+        steps
+    });
+    let zoo = Zoo::with(&[server.url("/file")], &known(content));
+    let child = zoo.command(&["fetch", NAME]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let there = || {
+        let files = std::fs::read_dir(zoo.cache().join("partial")).into_iter().flatten().flatten();
+        files.filter_map(|file| Some(file.metadata().ok()?.len())).any(|length| length == cut as u64)
+    };
+    while server.holding() == 0 || !there() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    (server, zoo, child)
+}
+
 /// Kills when so many bytes have been sent, and all of them before that have been taken.
 #[test]
 fn killed_at_counts_of_bytes_and_gone_on_from_there() {
     let content = Arc::new(padded(1 << 20, 1));
     let size = content.len();
     for cut in [0, 1, 4095, 4096, size / 2, size - 1] {
-        let own = Arc::clone(&content);
-        let server = Server::start(move |request| {
-            let mut steps = whole_or_rest(&own, request);
-            if request.number == 0 {
-                steps.truncate(1);
-                steps.extend([Step::Body(Arc::clone(&own), 0..cut), Step::Hold]);
-            }
-            steps
-        });
-        let zoo = Zoo::with(&[server.url("/file")], &known(&content));
-        let child = zoo.command(&["fetch", NAME]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let there = || {
-            let files = std::fs::read_dir(zoo.cache().join("partial")).into_iter().flatten().flatten();
-            files.filter_map(|file| Some(file.metadata().ok()?.len())).any(|length| length == cut as u64)
-        };
-        while server.holding() == 0 || !there() {
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        let (server, zoo, child) = held_at(&content, cut);
         assert!(kill(child));
         assert!(objects(&zoo.cache()).is_empty());
         let before = server.body_bytes();
@@ -201,25 +207,8 @@ fn killed_with_wrong_bytes_on_the_disk() {
 #[test]
 fn interrupted_it_says_so_and_keeps_what_arrived() {
     let content = Arc::new(padded(1 << 20, 1));
-    let own = Arc::clone(&content);
     let half = content.len() / 2;
-    let server = Server::start(move |request| {
-        let mut steps = whole_or_rest(&own, request);
-        if request.number == 0 {
-            steps.truncate(1);
-            steps.extend([Step::Body(Arc::clone(&own), 0..half), Step::Hold]);
-        }
-        steps
-    });
-    let zoo = Zoo::with(&[server.url("/file")], &known(&content));
-    let child = zoo.command(&["fetch", NAME]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let there = || {
-        let files = std::fs::read_dir(zoo.cache().join("partial")).into_iter().flatten().flatten();
-        files.filter_map(|file| Some(file.metadata().ok()?.len())).any(|length| length == half as u64)
-    };
-    while server.holding() == 0 || !there() {
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    let (server, zoo, child) = held_at(&content, half);
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let outcome = child.wait_with_output().unwrap();
     assert_eq!(outcome.status.code(), Some(130));
