@@ -126,7 +126,7 @@ pub fn crop_origin(width: usize, height: usize, crop: usize, rule: CropRule) -> 
 
 /// Reference images and results for the tests of the resizers.
 #[cfg(test)]
-mod fixtures {
+pub(in super::super) mod fixtures {
     use std::path::PathBuf;
 
     use serde_json::Value;
@@ -135,22 +135,22 @@ mod fixtures {
     use super::Rgb8;
 
     /// Bytes of a file of the fixtures.
-    pub(super) fn read(path: &str) -> Vec<u8> {
+    pub(in super::super::super) fn read(path: &str) -> Vec<u8> {
         let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures")).join(path);
         std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    pub(super) fn json(path: &str) -> Value {
+    pub(in super::super::super) fn json(path: &str) -> Value {
         serde_json::from_slice(&read(path)).unwrap()
     }
 
     /// `photo.jpg` as it is called in file names.
-    pub(super) fn stem(name: &str) -> String {
+    pub(in super::super::super) fn stem(name: &str) -> String {
         name.replace('.', "_")
     }
 
     /// The pixels that Pillow decoded, checked against their hash.
-    pub(super) fn image(name: &str) -> Rgb8 {
+    pub(in super::super::super) fn image(name: &str) -> Rgb8 {
         let path = match name.rsplit_once('.') {
             Some((_, "png")) => format!("preproc/{name}"),
             _ => format!("preproc/decoded/{}.png", stem(name)),
@@ -162,16 +162,16 @@ mod fixtures {
     }
 
     /// The square of side `crop` that begins at (x, y).
-    pub(super) fn cut<T: Copy>(data: &[T], width: usize, (x, y): (usize, usize), crop: usize) -> Vec<T> {
+    pub(in super::super::super) fn cut<T: Copy>(data: &[T], width: usize, (x, y): (usize, usize), crop: usize) -> Vec<T> {
         data.chunks_exact(3 * width).skip(y).take(crop).flat_map(|row| &row[3 * x..3 * (x + crop)]).copied().collect()
     }
 
-    pub(super) fn sha256(bytes: &[u8]) -> String {
+    pub(in super::super::super) fn sha256(bytes: &[u8]) -> String {
         Sha256::digest(bytes).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
     }
 
     /// An image without structure, the same at each call.
-    pub(super) fn noise(width: usize, height: usize) -> Rgb8 {
+    pub(in super::super::super) fn noise(width: usize, height: usize) -> Rgb8 {
         let mut state = 1_u32;
         let data = std::iter::repeat_with(|| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -181,7 +181,7 @@ mod fixtures {
     }
 
     /// Source and output sizes: enlarged, shrunk, one axis of each, one kept, single rows, columns and pixels.
-    pub(super) const SHAPES: [[usize; 4]; 12] = [
+    pub(in super::super::super) const SHAPES: [[usize; 4]; 12] = [
         [7, 5, 23, 19],
         [23, 19, 7, 5],
         [64, 3, 5, 40],

@@ -1,0 +1,116 @@
+//! The inverse transform as libjpeg's "slow" integer one has it (after Loeffler, Ligtenberg and Moschytz 1989): 13-bit
+//! constants, two more bits kept between the passes.
+
+const CONST_BITS: i32 = 13;
+const PASS1_BITS: i32 = 2;
+
+/// round(value * 2^13)
+const fn fixed(value: f64) -> i32 {
+    (value * (1 << CONST_BITS) as f64 + 0.5) as i32
+}
+
+/// One dimension over eight values, scaled by 2^13.
+fn pass(x: [i32; 8]) -> [i32; 8] {
+    const A: i32 = fixed(0.541_196_100);
+    // Even part.
+    let z1 = (x[2] + x[6]) * A;
+    let t2 = z1 - x[6] * fixed(1.847_759_065);
+    let t3 = z1 + x[2] * fixed(0.765_366_865);
+    let (t0, t1) = ((x[0] + x[4]) << CONST_BITS, (x[0] - x[4]) << CONST_BITS);
+    let even = [t0 + t3, t1 + t2, t1 - t2, t0 - t3];
+    // Odd part.
+    let z5 = (x[7] + x[3] + x[5] + x[1]) * fixed(1.175_875_602);
+    let z1 = (x[7] + x[1]) * -fixed(0.899_976_223);
+    let z2 = (x[5] + x[3]) * -fixed(2.562_915_447);
+    let z3 = (x[7] + x[3]) * -fixed(1.961_570_560) + z5;
+    let z4 = (x[5] + x[1]) * -fixed(0.390_180_644) + z5;
+    let odd = [
+        x[1] * fixed(1.501_321_110) + z1 + z4,
+        x[3] * fixed(3.072_711_026) + z2 + z3,
+        x[5] * fixed(2.053_119_869) + z2 + z4,
+        x[7] * fixed(0.298_631_336) + z1 + z3,
+    ];
+    [
+        even[0] + odd[0],
+        even[1] + odd[1],
+        even[2] + odd[2],
+        even[3] + odd[3],
+        even[3] - odd[3],
+        even[2] - odd[2],
+        even[1] - odd[1],
+        even[0] - odd[0],
+    ]
+}
+
+fn descale(value: i32, bits: i32) -> i32 {
+    (value + (1 << (bits - 1))) >> bits
+}
+
+/// From coefficients (row after row) and their quantisation to 8 x 8 samples, written at the head of rows of `stride`.
+pub(super) fn inverse(coefficients: &[i16; 64], quantisation: &[u16; 64], out: &mut [u8], stride: usize) {
+    // What a sound file holds stays far below this; what a damaged one holds must not overflow.
+    let value = |at: usize| (i32::from(coefficients[at]) * i32::from(quantisation[at])).clamp(-(1 << 14), 1 << 14);
+    if coefficients[1..].iter().all(|&coefficient| coefficient == 0) {
+        let sample = (descale(value(0) << PASS1_BITS, PASS1_BITS + 3) + 128).clamp(0, 255) as u8;
+        out.chunks_mut(stride).take(8).for_each(|row| row[..8].fill(sample));
+        return;
+    }
+    let mut middle = [[0_i32; 8]; 8];
+    for column in 0..8 {
+        let x: [i32; 8] = std::array::from_fn(|row| value(8 * row + column));
+        if x[1..] == [0; 7] {
+            middle.iter_mut().for_each(|row| row[column] = x[0] << PASS1_BITS);
+            continue;
+        }
+        for (row, y) in middle.iter_mut().zip(pass(x)) {
+            row[column] = descale(y, CONST_BITS - PASS1_BITS);
+        }
+    }
+    for (row, x) in out.chunks_mut(stride).zip(middle) {
+        for (sample, y) in row.iter_mut().zip(pass(x)) {
+            *sample = (descale(y, CONST_BITS + PASS1_BITS + 3) + 128).clamp(0, 255) as u8;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// T.81, A.3.3, in f64.
+    fn exact(coefficients: &[i16; 64]) -> [f64; 64] {
+        let c = |k: usize| if k == 0 { 0.5_f64.sqrt() } else { 1.0 };
+        let angle = |x: usize, k: usize| ((2 * x + 1) as f64 * k as f64 * std::f64::consts::PI / 16.0).cos();
+        std::array::from_fn(|at| {
+            let (y, x) = (at / 8, at % 8);
+            let sum: f64 = (0..64)
+                .map(|k| {
+                    let (v, u) = (k / 8, k % 8);
+                    c(u) * c(v) * f64::from(coefficients[k]) * angle(x, u) * angle(y, v)
+                })
+                .sum();
+            sum / 4.0 + 128.0
+        })
+    }
+
+    #[test]
+    fn it_is_the_cosine_transform_to_one_level() {
+        let mut state = 7_u32;
+        let mut next = |bound: i32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            ((state >> 8) as i32 % (2 * bound)) - bound
+        };
+        for round in 0..200 {
+            let mut coefficients = [0_i16; 64];
+            coefficients[0] = next(900) as i16;
+            for _ in 0..round % 20 {
+                coefficients[(next(32) + 32) as usize] = next(200) as i16;
+            }
+            let mut out = [0; 64];
+            inverse(&coefficients, &[1; 64], &mut out, 8);
+            for (got, want) in out.iter().zip(exact(&coefficients)) {
+                assert!((f64::from(*got) - want.clamp(0.0, 255.0)).abs() <= 1.0, "round {round}: {got} {want}");
+            }
+        }
+    }
+}
