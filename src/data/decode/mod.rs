@@ -60,4 +60,59 @@ mod tests {
         }
         assert_eq!(checked, 15);
     }
+
+    /// tests/fixtures/jpeg/make.py says what each file is.
+    #[test]
+    fn every_jpeg_is_what_pillow_makes_of_it() {
+        let expected = fixtures::json("jpeg/expected.json");
+        let (mut decoded, mut refused) = (0, 0);
+        for (name, expected) in expected.as_object().unwrap().iter().filter(|(name, _)| name.ends_with(".jpg")) {
+            let image = bytes(&fixtures::read(&format!("jpeg/{name}")), Path::new(name));
+            match (expected["sha256"].as_str(), image) {
+                (Some(sha256), Ok(image)) => {
+                    assert_eq!(fixtures::sha256(image.data()), sha256, "{name}");
+                    decoded += 1;
+                }
+                // Whole but for its end marker: Pillow refuses it, libjpeg warns.
+                (None, Ok(image)) if name.contains("an_end") || name == "no_end.jpg" => {
+                    let whole = fixtures::read("jpeg/behind_the_end.jpg");
+                    assert!(image == bytes(&whole, Path::new(name)).unwrap(), "{name}");
+                }
+                (None, Err(error)) => {
+                    let error = error.to_string();
+                    assert!(error.contains("truncated") || name == "before_a_marker.jpg", "{error}");
+                    refused += 1;
+                }
+                (_, image) => panic!("{name}: {expected}, {:?}", image.map(|image| (image.width(), image.height()))),
+            }
+        }
+        assert_eq!((decoded, refused), (75, 3));
+    }
+
+    #[test]
+    fn damage_never_panics() {
+        let mut state = 3_u32;
+        let mut next = |bound: usize| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as usize % bound
+        };
+        for name in ["progressive_restart.jpg", "restart_1_block.jpg", "cmyk.jpg", "17x33_2x4.jpg", "progressive_grey.jpg"] {
+            let sound = fixtures::read(&format!("jpeg/{name}"));
+            for _ in 0..2000 {
+                let mut damaged = sound.clone();
+                // Half of the damage in the headers, where it reaches further.
+                let bound = if next(2) == 0 { damaged.len() } else { 700.min(damaged.len()) };
+                for _ in 0..=next(3) {
+                    damaged[next(bound)] = next(256) as u8;
+                }
+                damaged.truncate(if next(4) == 0 { next(sound.len()) } else { sound.len() });
+                // The size is kept, so that each round is quick.
+                let at = sound.windows(2).position(|pair| matches!(pair, [0xff, 0xc0..=0xc2])).unwrap();
+                if let Some(size) = damaged.get_mut(at + 5..at + 9) {
+                    size.copy_from_slice(&sound[at + 5..at + 9]);
+                }
+                let _ = bytes(&damaged, Path::new(name));
+            }
+        }
+    }
 }

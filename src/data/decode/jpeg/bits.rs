@@ -102,9 +102,11 @@ impl<'a> Bits<'a> {
         symbol
     }
 
-    /// Throws away what is left before the marker, and starts anew behind position `at`.
-    pub(super) fn restart(&mut self, at: usize, short: bool) {
-        (self.at, self.buffer, self.count, self.short) = (at, 0, 0, short);
+    /// Throws away what is left before the marker, and starts anew at `at`. Where another marker stands there (`blocked`), only
+    /// zeros follow.
+    pub(super) fn restart(&mut self, at: usize, blocked: bool) {
+        (self.at, self.buffer, self.count) = (at, 0, 0);
+        self.short &= blocked;
     }
 }
 
@@ -162,7 +164,8 @@ impl Huffman {
                 return (length as u16, usize::try_from(index).ok().and_then(|at| self.symbols.get(at)).copied().unwrap_or(0));
             }
         }
-        (16, 0)
+        // libjpeg looks one bit further before it gives up.
+        (17, 0)
     }
 }
 

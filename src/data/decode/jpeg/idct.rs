@@ -9,21 +9,23 @@ const fn fixed(value: f64) -> i32 {
     (value * (1 << CONST_BITS) as f64 + 0.5) as i32
 }
 
-/// One dimension over eight values, scaled by 2^13.
+/// One dimension over eight values of 16 bits, scaled by 2^13. Where damaged files hold too much, libjpeg-turbo's vectors of
+/// 16 bits wrap around, and so do the sums here.
 fn pass(x: [i32; 8]) -> [i32; 8] {
-    const A: i32 = fixed(0.541_196_100);
+    let wrapped = |sum: i32| i32::from(sum as i16);
     // Even part.
-    let z1 = (x[2] + x[6]) * A;
+    let z1 = (x[2] + x[6]) * fixed(0.541_196_100);
     let t2 = z1 - x[6] * fixed(1.847_759_065);
     let t3 = z1 + x[2] * fixed(0.765_366_865);
-    let (t0, t1) = ((x[0] + x[4]) << CONST_BITS, (x[0] - x[4]) << CONST_BITS);
+    let (t0, t1) = (wrapped(x[0] + x[4]) << CONST_BITS, wrapped(x[0] - x[4]) << CONST_BITS);
     let even = [t0 + t3, t1 + t2, t1 - t2, t0 - t3];
     // Odd part.
-    let z5 = (x[7] + x[3] + x[5] + x[1]) * fixed(1.175_875_602);
+    let (z3, z4) = (wrapped(x[7] + x[3]), wrapped(x[5] + x[1]));
+    let z5 = (z3 + z4) * fixed(1.175_875_602);
     let z1 = (x[7] + x[1]) * -fixed(0.899_976_223);
     let z2 = (x[5] + x[3]) * -fixed(2.562_915_447);
-    let z3 = (x[7] + x[3]) * -fixed(1.961_570_560) + z5;
-    let z4 = (x[5] + x[1]) * -fixed(0.390_180_644) + z5;
+    let z3 = z3 * -fixed(1.961_570_560) + z5;
+    let z4 = z4 * -fixed(0.390_180_644) + z5;
     let odd = [
         x[1] * fixed(1.501_321_110) + z1 + z4,
         x[3] * fixed(3.072_711_026) + z2 + z3,
@@ -48,8 +50,7 @@ fn descale(value: i32, bits: i32) -> i32 {
 
 /// From coefficients (row after row) and their quantisation to 8 x 8 samples, written at the head of rows of `stride`.
 pub(super) fn inverse(coefficients: &[i16; 64], quantisation: &[u16; 64], out: &mut [u8], stride: usize) {
-    // What a sound file holds stays far below this; what a damaged one holds must not overflow.
-    let value = |at: usize| (i32::from(coefficients[at]) * i32::from(quantisation[at])).clamp(-(1 << 14), 1 << 14);
+    let value = |at: usize| i32::from(coefficients[at].wrapping_mul(quantisation[at] as i16));
     if coefficients[1..].iter().all(|&coefficient| coefficient == 0) {
         let sample = (descale(value(0) << PASS1_BITS, PASS1_BITS + 3) + 128).clamp(0, 255) as u8;
         out.chunks_mut(stride).take(8).for_each(|row| row[..8].fill(sample));
@@ -63,7 +64,7 @@ pub(super) fn inverse(coefficients: &[i16; 64], quantisation: &[u16; 64], out: &
             continue;
         }
         for (row, y) in middle.iter_mut().zip(pass(x)) {
-            row[column] = descale(y, CONST_BITS - PASS1_BITS);
+            row[column] = descale(y, CONST_BITS - PASS1_BITS).clamp(i16::MIN.into(), i16::MAX.into());
         }
     }
     for (row, x) in out.chunks_mut(stride).zip(middle) {

@@ -15,7 +15,7 @@ pub(super) fn next(bytes: &[u8], mut at: usize) -> Option<(u8, usize)> {
 /// How a scan goes on.
 pub(super) struct Resumed {
     pub(super) at: usize,
-    /// Another marker stands there: the units up to the next restart have no data.
+    /// Another marker stands there: what is read up to the next restart is lost.
     pub(super) blocked: bool,
 }
 

@@ -63,7 +63,9 @@ impl File {
         }
         let mut at = 2;
         loop {
-            let (marker, body) = marker::next(bytes, at).ok_or(JpegError::Truncated)?;
+            let Some((marker, body)) = marker::next(bytes, at) else {
+                return self.unended();
+            };
             // The end of the image.
             if marker == 0xd9 {
                 return self.finish(body - 2);
@@ -141,6 +143,12 @@ impl File {
             segment = &rest[values.len()..];
         }
         Some(())
+    }
+
+    /// A file that lacks its end marker, and nothing else, is whole; libjpeg warns and takes it.
+    fn unended(&mut self) -> Result<(Frame, Space), JpegError> {
+        let whole = |frame: &Frame| !frame.progressive && frame.components.iter().all(|part| part.quantisation.is_some());
+        if self.frame.as_ref().is_some_and(whole) { self.finish(0) } else { Err(JpegError::Truncated) }
     }
 
     fn finish(&mut self, at: usize) -> Result<(Frame, Space), JpegError> {
