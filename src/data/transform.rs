@@ -16,6 +16,8 @@ pub struct Transform {
     protocol: Protocol,
     channels: usize,
     ten: bool,
+    /// What each byte becomes, channel by channel.
+    bytes: Box<[[f32; 256]; 3]>,
 }
 
 /// An image that the protocol cannot take.
@@ -33,7 +35,7 @@ impl Transform {
     /// Networks read colour (3 channels) or grey (1: Pillow's luma, with the first mean and deviation).
     pub fn new(protocol: &Protocol, channels: usize) -> Result<Self> {
         match channels {
-            1 | 3 => Ok(Self { protocol: protocol.clone(), channels, ten: false }),
+            1 | 3 => Ok(Self { protocol: protocol.clone(), channels, ten: false, bytes: byte_table(protocol) }),
             _ => Err(Error::Usage(format!("the network reads {channels} channels; images have 3 or 1"))),
         }
     }
@@ -77,8 +79,7 @@ impl Transform {
                 let reason = format!("the image is {width}x{height}; protocol {name} takes {crop}x{crop} as they are");
                 return Err(TransformError(reason));
             }
-            self.crop(image.data(), (width, height), CropRule::Pillow, |&byte| f32::from(byte), pixels)?;
-            return Ok(());
+            return self.crop_bytes(image.data(), (width, height), CropRule::Pillow, pixels);
         };
         let (width, height) = match resize.fit {
             Fit::ShortSide => short_side(width, height, resize.size),
@@ -87,72 +88,107 @@ impl Transform {
         if width.saturating_mul(height) > MOST_PIXELS {
             return Err(TransformError(format!("so long an image would be resized to {width}x{height} pixels")));
         }
-        let byte = |byte: &u8| f32::from(*byte);
         let size = (width, height);
         match resize.interpolation {
-            Interpolation::PilBilinear => {
-                let resized = pillow::resize(image, width, height, pillow::Filter::Bilinear);
-                self.crop(resized.data(), size, CropRule::Pillow, byte, pixels)
-            }
-            Interpolation::PilBicubic => {
-                let resized = pillow::resize(image, width, height, pillow::Filter::Bicubic);
-                self.crop(resized.data(), size, CropRule::Pillow, byte, pixels)
-            }
+            Interpolation::PilBilinear => self.pillow(image, size, pillow::Filter::Bilinear, pixels),
+            Interpolation::PilBicubic => self.pillow(image, size, pillow::Filter::Bicubic, pixels),
             Interpolation::OpencvBilinear => {
                 let resized = opencv::resize_bilinear(image, width, height);
-                self.crop(resized.data(), size, CropRule::Opencv, byte, pixels)
+                self.crop_bytes(resized.data(), size, CropRule::Opencv, pixels)
             }
             // Torch resizes floats from 0 to 1.
             Interpolation::Torch7Bicubic => {
                 let resized = torch7::scale_bicubic(&RgbF32::from(image), width, height);
-                self.crop(resized.data(), size, CropRule::Torch7, |&unit| unit * 255.0, pixels)
+                let of = |channel, unit: f32| normalised(&self.protocol, channel, unit * 255.0);
+                self.crop(resized.data(), size, CropRule::Torch7, of, pixels)
             }
         }
     }
 
-    /// Cuts the middle out of interleaved values and normalises it; `byte` brings a value to the scale of bytes.
-    fn crop<T>(
+    /// Of one crop, only that part is resized.
+    fn pillow(
+        &self,
+        image: &Rgb8,
+        (width, height): (usize, usize),
+        filter: pillow::Filter,
+        pixels: &mut Vec<f32>,
+    ) -> Result<(), TransformError> {
+        let crop = self.protocol.crop;
+        let part = match crop_origin(width, height, crop, CropRule::Pillow) {
+            Some((left, top)) if !self.ten => (left..left + crop, top..top + crop),
+            _ => (0..width, 0..height),
+        };
+        let resized = pillow::resize_part(image, (width, height), filter, part);
+        let size = (resized.width(), resized.height());
+        self.crop_bytes(resized.data(), size, CropRule::Pillow, pixels)
+    }
+
+    fn crop_bytes(
+        &self,
+        data: &[u8],
+        size: (usize, usize),
+        rule: CropRule,
+        pixels: &mut Vec<f32>,
+    ) -> Result<(), TransformError> {
+        self.crop(data, size, rule, |channel, byte: u8| self.bytes[channel][usize::from(byte)], pixels)
+    }
+
+    /// Cuts the middle out of interleaved values and normalises it; `of` gives what a value becomes in a channel.
+    fn crop<T: Copy>(
         &self,
         data: &[T],
         (width, height): (usize, usize),
         rule: CropRule,
-        byte: impl Fn(&T) -> f32,
+        of: impl Fn(usize, T) -> f32,
         pixels: &mut Vec<f32>,
     ) -> Result<(), TransformError> {
-        let Protocol { crop, channels, range, mean, std, name, .. } = &self.protocol;
-        let Some((left, top)) = crop_origin(width, height, *crop, rule) else {
+        let Protocol { crop, channels, name, .. } = &self.protocol;
+        let crop = *crop;
+        let Some((left, top)) = crop_origin(width, height, crop, rule) else {
             return Err(TransformError(format!(
                 "{width}x{height} pixels are too few for protocol {name}'s crop of {crop}"
             )));
         };
-        let unit = match range {
-            Range::Unit => 255.0,
-            Range::Byte => 1.0,
-        };
         let (right, bottom) = (width - crop, height - crop);
         let corners = [(left, top), (0, 0), (right, 0), (0, bottom), (right, bottom)];
         let views = [false, true].into_iter().flat_map(|mirrored| corners.map(|corner| (mirrored, corner)));
+        let sources = match channels {
+            Channels::Rgb => [0, 1, 2],
+            Channels::Bgr => [2, 1, 0],
+        };
         for (mirrored, (left, top)) in views.take(self.crops()) {
             // The mirrored image's column `left` is column `width - 1 - left` of this one, and on from there backwards.
             let first = if mirrored { width - left - crop } else { left };
-            for channel in 0..self.channels {
-                let source = match channels {
-                    Channels::Rgb => channel,
-                    Channels::Bgr => 2 - channel,
-                };
-                let normalise = |value: &T| (byte(value) / unit - mean[channel]) / std[channel];
-                for row in data.chunks_exact(3 * width).skip(top).take(*crop) {
-                    let cells = row[3 * first..3 * (first + crop)].iter().skip(source).step_by(3);
+            let start = pixels.len();
+            pixels.resize(start + self.channels * crop * crop, 0.0);
+            for (channel, plane) in pixels[start..].chunks_exact_mut(crop * crop).enumerate() {
+                let source = sources[channel];
+                for (y, target) in plane.chunks_exact_mut(crop).enumerate() {
+                    let row = &data[3 * (width * (top + y) + first)..][..3 * crop];
+                    for (value, pixel) in target.iter_mut().zip(row.as_chunks::<3>().0) {
+                        *value = of(channel, pixel[source]);
+                    }
                     if mirrored {
-                        pixels.extend(cells.rev().map(normalise));
-                    } else {
-                        pixels.extend(cells.map(normalise));
+                        target.reverse();
                     }
                 }
             }
         }
         Ok(())
     }
+}
+
+/// What a value on the scale of bytes becomes in a channel.
+fn normalised(protocol: &Protocol, channel: usize, byte: f32) -> f32 {
+    let unit = match protocol.range {
+        Range::Unit => 255.0,
+        Range::Byte => 1.0,
+    };
+    (byte / unit - protocol.mean[channel]) / protocol.std[channel]
+}
+
+fn byte_table(protocol: &Protocol) -> Box<[[f32; 256]; 3]> {
+    Box::new([0, 1, 2].map(|channel| std::array::from_fn(|byte| normalised(protocol, channel, byte as f32))))
 }
 
 /// Grey in all three channels, by Pillow's integer luma.

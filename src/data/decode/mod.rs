@@ -66,7 +66,7 @@ mod tests {
     fn every_jpeg_is_what_pillow_makes_of_it() {
         let expected = fixtures::json("jpeg/expected.json");
         let (mut decoded, mut refused) = (0, 0);
-        for (name, expected) in expected.as_object().unwrap().iter().filter(|(name, _)| name.ends_with(".jpg")) {
+        for (name, expected) in expected.as_object().unwrap().iter().filter(|(name, _)| !name.starts_with('_')) {
             let image = bytes(&fixtures::read(&format!("jpeg/{name}")), Path::new(name));
             match (expected["sha256"].as_str(), image) {
                 (Some(sha256), Ok(image)) => {
@@ -96,7 +96,9 @@ mod tests {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 8) as usize % bound
         };
-        for name in ["progressive_restart.jpg", "restart_1_block.jpg", "cmyk.jpg", "17x33_2x4.jpg", "progressive_grey.jpg"] {
+        for name in
+            ["progressive_restart.jpg", "restart_1_block.jpg", "cmyk.jpg", "17x33_2x4.jpg", "progressive_grey.jpg"]
+        {
             let sound = fixtures::read(&format!("jpeg/{name}"));
             for _ in 0..2000 {
                 let mut damaged = sound.clone();

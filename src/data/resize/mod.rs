@@ -162,7 +162,12 @@ pub(in super::super) mod fixtures {
     }
 
     /// The square of side `crop` that begins at (x, y).
-    pub(in super::super::super) fn cut<T: Copy>(data: &[T], width: usize, (x, y): (usize, usize), crop: usize) -> Vec<T> {
+    pub(in super::super::super) fn cut<T: Copy>(
+        data: &[T],
+        width: usize,
+        (x, y): (usize, usize),
+        crop: usize,
+    ) -> Vec<T> {
         data.chunks_exact(3 * width).skip(y).take(crop).flat_map(|row| &row[3 * x..3 * (x + crop)]).copied().collect()
     }
 

@@ -1,6 +1,6 @@
 //! Pillow's resize of 8-bit images: antialiased when it shrinks, 22-bit fixed-point weights, bytes between the passes.
 
-use std::borrow::Cow;
+use std::ops::Range;
 
 use super::Rgb8;
 
@@ -43,17 +43,45 @@ impl Filter {
 /// Equal to the byte to Pillow's `Image.resize((width, height), filter)`; a size of 0 counts as 1.
 pub fn resize(image: &Rgb8, width: usize, height: usize, filter: Filter) -> Rgb8 {
     let (width, height) = (width.max(1), height.max(1));
-    let rows = if width == image.width {
-        Cow::Borrowed(&image.data)
-    } else {
-        Cow::Owned(horizontal(image, &windows(image.width, width, filter)))
-    };
-    let data = if height == image.height {
-        rows.into_owned()
-    } else {
-        vertical(&rows, 3 * width, &windows(image.height, height, filter))
-    };
-    Rgb8 { width, height, data }
+    resize_part(image, (width, height), filter, (0..width, 0..height))
+}
+
+/// Those columns and rows of the same; the ranges are not empty and lie in the resized image. Nothing else is computed.
+pub fn resize_part(
+    image: &Rgb8,
+    (width, height): (usize, usize),
+    filter: Filter,
+    (columns, rows): (Range<usize>, Range<usize>),
+) -> Rgb8 {
+    let across = windows(image.width, width, filter, columns);
+    let mut down = windows(image.height, height, filter, rows);
+    // Only the source rows that the second pass reads go through the first one.
+    let top = down.first().map_or(0, |window| window.first);
+    let bottom = down.last().map_or(0, |window| window.first + window.weights.len());
+    for window in &mut down {
+        window.first -= top;
+    }
+    let source = &image.data[3 * image.width * top..3 * image.width * bottom];
+    let (width_out, height_out) = (across.len(), down.len());
+    let data = pulp::Arch::new().dispatch(Passes { source, width: image.width, across: &across, down: &down });
+    Rgb8 { width: width_out, height: height_out, data }
+}
+
+/// Both passes, compiled for each kind of vectors.
+struct Passes<'a> {
+    source: &'a [u8],
+    width: usize,
+    across: &'a [Window],
+    down: &'a [Window],
+}
+
+impl pulp::WithSimd for Passes<'_> {
+    type Output = Vec<u8>;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Vec<u8> {
+        vertical(&horizontal(self.source, self.width, self.across), 3 * self.across.len(), self.down)
+    }
 }
 
 /// The source pixels of one output pixel along an axis.
@@ -62,24 +90,28 @@ struct Window {
     weights: Vec<i32>,
 }
 
-fn windows(from: usize, to: usize, filter: Filter) -> Vec<Window> {
+/// The windows of some of `to` output pixels.
+fn windows(from: usize, to: usize, filter: Filter, part: Range<usize>) -> Vec<Window> {
+    // Pillow leaves an axis of the right size alone.
+    if from == to {
+        return part.map(|first| Window { first, weights: vec![1 << BITS] }).collect();
+    }
     let scale = from as f64 / to as f64;
     // Shrinking widens the filter, so that every source pixel counts.
     let widening = scale.max(1.0);
     let support = filter.support() * widening;
     let inverse = 1.0 / widening;
-    (0..to)
-        .map(|index| {
-            let center = (index as f64 + 0.5) * scale;
-            // A cast to usize cuts at 0.
-            let first = (center - support + 0.5) as usize;
-            let end = ((center + support + 0.5) as usize).min(from);
-            let weights: Vec<f64> =
-                (first..end).map(|source| filter.at((source as f64 - center + 0.5) * inverse)).collect();
-            let sum: f64 = weights.iter().sum();
-            Window { first, weights: weights.iter().map(|weight| fixed(weight / sum)).collect() }
-        })
-        .collect()
+    part.map(|index| {
+        let center = (index as f64 + 0.5) * scale;
+        // A cast to usize cuts at 0.
+        let first = (center - support + 0.5) as usize;
+        let end = ((center + support + 0.5) as usize).min(from);
+        let weights: Vec<f64> =
+            (first..end).map(|source| filter.at((source as f64 - center + 0.5) * inverse)).collect();
+        let sum: f64 = weights.iter().sum();
+        Window { first, weights: weights.iter().map(|weight| fixed(weight / sum)).collect() }
+    })
+    .collect()
 }
 
 /// To fixed point, rounded half away from zero.
@@ -87,29 +119,48 @@ fn fixed(weight: f64) -> i32 {
     (weight * f64::from(1 << BITS) + 0.5_f64.copysign(weight)) as i32
 }
 
+#[inline(always)]
 fn byte(sum: i32) -> u8 {
     (sum >> BITS).clamp(0, 255) as u8
 }
 
-fn horizontal(image: &Rgb8, windows: &[Window]) -> Vec<u8> {
-    let mut data = vec![0; 3 * windows.len() * image.height];
-    let rows = image.data.chunks_exact(3 * image.width);
-    for (target, row) in data.chunks_exact_mut(3 * windows.len()).zip(rows) {
-        let (pixels, _) = row.as_chunks::<3>();
-        let (targets, _) = target.as_chunks_mut::<3>();
-        for (target, window) in targets.iter_mut().zip(windows) {
-            let mut sums = [HALF; 3];
-            for (pixel, &weight) in pixels[window.first..].iter().zip(&window.weights) {
-                for (sum, &value) in sums.iter_mut().zip(pixel) {
+/// Two rows at a time, each with three channels and a fourth for nothing: eight lanes.
+#[inline(always)]
+fn horizontal(source: &[u8], width: usize, windows: &[Window]) -> Vec<u8> {
+    let (stride, target_stride) = (3 * width, 3 * windows.len());
+    let mut data = vec![0; target_stride * (source.len() / stride)];
+    let mut pair = vec![[0_u8; 8]; width];
+    for (targets, rows) in data.chunks_mut(2 * target_stride).zip(source.chunks(2 * stride)) {
+        // The last row may stand alone.
+        let (upper, lower) = rows.split_at(stride);
+        for (at, row) in [(0, upper), (4, lower)] {
+            for (lanes, pixel) in pair.iter_mut().zip(row.as_chunks::<3>().0) {
+                lanes[at..at + 3].copy_from_slice(pixel);
+            }
+        }
+        let (upper, lower) = targets.split_at_mut(target_stride);
+        let (upper, lower) = (upper.as_chunks_mut::<3>().0, lower.as_chunks_mut::<3>().0);
+        for (index, window) in windows.iter().enumerate() {
+            let mut sums = [HALF; 8];
+            for (lanes, &weight) in pair[window.first..].iter().zip(&window.weights) {
+                for (sum, &value) in sums.iter_mut().zip(lanes) {
                     *sum += i32::from(value) * weight;
                 }
             }
-            *target = sums.map(byte);
+            let mut bytes = [0; 8];
+            for (target, &sum) in bytes.iter_mut().zip(&sums) {
+                *target = byte(sum);
+            }
+            upper[index] = [bytes[0], bytes[1], bytes[2]];
+            if let Some(target) = lower.get_mut(index) {
+                *target = [bytes[4], bytes[5], bytes[6]];
+            }
         }
     }
     data
 }
 
+#[inline(always)]
 fn vertical(data: &[u8], stride: usize, windows: &[Window]) -> Vec<u8> {
     let mut resized = vec![0; stride * windows.len()];
     let mut sums = vec![0; stride];

@@ -86,7 +86,7 @@ impl<'a> Bits<'a> {
     /// The next `bits` as a difference (T.81, F.2.2.1, EXTEND).
     pub(super) fn extend(&mut self, bits: u32) -> i32 {
         let value = self.take(bits);
-        if bits > 0 && value < 1 << (bits - 1) { value - (1 << bits) + 1 } else { value }
+        extended(value, bits)
     }
 
     /// One symbol of a Huffman code. A code that is in no table counts as the symbol 0, as in libjpeg.
@@ -96,10 +96,24 @@ impl<'a> Bits<'a> {
             self.fill();
         }
         let entry = table.short[(self.buffer >> (64 - SHORT)) as usize];
-        let (length, symbol) = if entry == 0 { table.long((self.buffer >> 48) as u32) } else { (entry >> 8, entry as u8) };
+        let (length, symbol) =
+            if entry == 0 { table.long((self.buffer >> 48) as u32) } else { (entry >> 8, entry as u8) };
         self.need(u32::from(length));
         self.drop(u32::from(length));
         symbol
+    }
+
+    /// A coefficient whose code and value lie within the next ten bits: how many zeros come before it, and its value.
+    pub(super) fn quick(&mut self, table: &Huffman) -> Option<(usize, i16)> {
+        if self.count < 32 {
+            self.fill();
+        }
+        let Quick { run, bits, value } = table.quick[(self.buffer >> (64 - QUICK)) as usize];
+        if bits == 0 || u32::from(bits) > self.count {
+            return None;
+        }
+        self.drop(u32::from(bits));
+        Some((usize::from(run), value))
     }
 
     /// Throws away what is left before the marker, and starts anew at `at`. Where another marker stands there (`blocked`), only
@@ -110,8 +124,24 @@ impl<'a> Bits<'a> {
     }
 }
 
+/// Small numbers stand for negative ones.
+fn extended(value: i32, bits: u32) -> i32 {
+    if bits > 0 && value < 1 << (bits - 1) { value - (1 << bits) + 1 } else { value }
+}
+
 /// Codes of so many bits are looked up at once.
 const SHORT: u32 = 9;
+
+/// Coefficients of so many bits, code and value together, are looked up at once.
+const QUICK: u32 = 10;
+
+/// A coefficient that its bits tell at once; `bits` is 0 where they do not.
+#[derive(Clone, Copy, Debug, Default)]
+struct Quick {
+    run: u8,
+    bits: u8,
+    value: i16,
+}
 
 /// A Huffman code (T.81, annex C).
 #[derive(Clone, Debug)]
@@ -122,13 +152,20 @@ pub(super) struct Huffman {
     beyond: [u32; 17],
     offset: [i32; 17],
     symbols: Vec<u8>,
+    /// By the next ten bits, for tables of AC coefficients.
+    quick: Vec<Quick>,
 }
 
 impl Huffman {
     /// From the number of codes of each length from 1 to 16, and the symbols in their order; `None` where they make no code.
     pub(super) fn new(counts: &[u8; 16], symbols: &[u8]) -> Option<Self> {
-        let mut table =
-            Self { short: vec![0; 1 << SHORT], beyond: [0; 17], offset: [0; 17], symbols: symbols.to_vec() };
+        let mut table = Self {
+            short: vec![0; 1 << SHORT],
+            beyond: [0; 17],
+            offset: [0; 17],
+            symbols: symbols.to_vec(),
+            quick: vec![Quick::default(); 1 << QUICK],
+        };
         let (mut code, mut index) = (0_u32, 0_usize);
         for (length, &count) in (1_u32..).zip(counts) {
             table.offset[length as usize] = index as i32 - code as i32;
@@ -136,6 +173,15 @@ impl Huffman {
                 let symbol = *symbols.get(index)?;
                 if code >= 1 << length {
                     return None;
+                }
+                let size = u32::from(symbol & 15);
+                if size > 0 && length + size <= QUICK {
+                    let (bits, spare) = (length + size, QUICK - length - size);
+                    for value in 0..1_i32 << size {
+                        let first = (((code << size) + value as u32) << spare) as usize;
+                        let entry = Quick { run: symbol >> 4, bits: bits as u8, value: extended(value, size) as i16 };
+                        table.quick[first..first + (1 << spare)].fill(entry);
+                    }
                 }
                 if length <= SHORT {
                     let first = (code << (SHORT - length)) as usize;
@@ -161,7 +207,10 @@ impl Huffman {
             let code = bits >> (16 - length);
             if code < self.beyond[length] {
                 let index = code as i32 + self.offset[length];
-                return (length as u16, usize::try_from(index).ok().and_then(|at| self.symbols.get(at)).copied().unwrap_or(0));
+                return (
+                    length as u16,
+                    usize::try_from(index).ok().and_then(|at| self.symbols.get(at)).copied().unwrap_or(0),
+                );
             }
         }
         // libjpeg looks one bit further before it gives up.
@@ -190,9 +239,8 @@ mod tests {
             let mut bits = Bits::new(&bytes, 0);
             let mut at = 0_usize;
             while at + width as usize <= 8 * bytes.len() {
-                let expected = (at..at + width as usize).fold(0, |value, bit| {
-                    value << 1 | i32::from(bytes[bit / 8] >> (7 - bit % 8) & 1)
-                });
+                let expected = (at..at + width as usize)
+                    .fold(0, |value, bit| value << 1 | i32::from(bytes[bit / 8] >> (7 - bit % 8) & 1));
                 assert_eq!(bits.take(width), expected, "{width} bits at {at}");
                 at += width as usize;
             }

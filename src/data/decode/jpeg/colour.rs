@@ -32,6 +32,7 @@ impl Enlarge {
 }
 
 /// A row of a component at the image's width, at least.
+#[inline(always)]
 fn row(component: &Component, enlarge: Enlarge, y: usize, sums: &mut Vec<u16>, out: &mut [u8]) {
     let width = component.width;
     match enlarge {
@@ -77,7 +78,7 @@ fn row(component: &Component, enlarge: Enlarge, y: usize, sums: &mut Vec<u16>, o
 /// The row that lies on the other side of `y`, or the edge itself.
 fn neighbour(component: &Component, y: usize) -> usize {
     let near = y / 2;
-    if y % 2 == 0 { near.saturating_sub(1) } else { (near + 1).min(component.height - 1) }
+    if y.is_multiple_of(2) { near.saturating_sub(1) } else { (near + 1).min(component.height - 1) }
 }
 
 /// What the components mean.
@@ -92,6 +93,26 @@ pub(super) enum Space {
 
 /// Red, green and blue of each pixel, row after row.
 pub(super) fn rgb(frame: &Frame, space: Space) -> Vec<u8> {
+    pulp::Arch::new().dispatch(Pixels { frame, space })
+}
+
+/// All rows, compiled for each kind of vectors.
+struct Pixels<'a> {
+    frame: &'a Frame,
+    space: Space,
+}
+
+impl pulp::WithSimd for Pixels<'_> {
+    type Output = Vec<u8>;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Vec<u8> {
+        pixels(self.frame, self.space)
+    }
+}
+
+#[inline(always)]
+fn pixels(frame: &Frame, space: Space) -> Vec<u8> {
     let (width, height) = (frame.width, frame.height);
     let enlarge: Vec<Enlarge> = frame.components.iter().map(|component| Enlarge::of(component, frame)).collect();
     // An enlarged row may be longer than the image's.
@@ -125,6 +146,7 @@ pub(super) fn rgb(frame: &Frame, space: Space) -> Vec<u8> {
     out
 }
 
+#[inline(always)]
 fn interleave(pixels: &mut [u8], r: &[u8], g: &[u8], b: &[u8]) {
     for (pixel, ((&r, &g), &b)) in pixels.as_chunks_mut().0.iter_mut().zip(r.iter().zip(g).zip(b)) {
         *pixel = [r, g, b];
@@ -132,14 +154,17 @@ fn interleave(pixels: &mut [u8], r: &[u8], g: &[u8], b: &[u8]) {
 }
 
 /// Y, Cb, Cr of a row become R, G, B in place (JFIF 1.02; the fractions times 65536, rounded).
+#[inline(always)]
 fn to_rgb(luma: &mut [u8], blue: &mut [u8], red: &mut [u8]) {
     const HALF: i32 = 1 << 15;
     for ((y, cb), cr) in luma.iter_mut().zip(blue).zip(red) {
-        let (luma, u, v) = (i32::from(*y), i32::from(*cb) - 128, i32::from(*cr) - 128);
-        let r = luma + ((91_881 * v + HALF) >> 16);
-        let g = luma + ((-22_554 * u - 46_802 * v + HALF) >> 16);
-        let b = luma + ((116_130 * u + HALF) >> 16);
-        [*y, *cb, *cr] = [r, g, b].map(|value| value.clamp(0, 255) as u8);
+        let (luma, blue, red) = (i32::from(*y), i32::from(*cb) - 128, i32::from(*cr) - 128);
+        let r = luma + ((91_881 * red + HALF) >> 16);
+        let g = luma + ((-22_554 * blue - 46_802 * red + HALF) >> 16);
+        let b = luma + ((116_130 * blue + HALF) >> 16);
+        *y = r.clamp(0, 255) as u8;
+        *cb = g.clamp(0, 255) as u8;
+        *cr = b.clamp(0, 255) as u8;
     }
 }
 

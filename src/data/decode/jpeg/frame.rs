@@ -44,7 +44,8 @@ impl Frame {
     pub(super) fn parse(body: &[u8], progressive: bool, at: usize) -> Result<Self, JpegError> {
         let bad = |what| JpegError::Malformed { at, what };
         let [precision, y1, y2, x1, x2, count, specs @ ..] = body else { return Err(bad("the frame header is short")) };
-        let (height, width) = (usize::from(u16::from_be_bytes([*y1, *y2])), usize::from(u16::from_be_bytes([*x1, *x2])));
+        let (height, width) =
+            (usize::from(u16::from_be_bytes([*y1, *y2])), usize::from(u16::from_be_bytes([*x1, *x2])));
         if *precision != 8 {
             return Err(JpegError::Unsupported("samples of other than 8 bits"));
         }

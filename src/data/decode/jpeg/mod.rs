@@ -75,7 +75,8 @@ impl File {
                 at = body;
                 continue;
             }
-            let length = bytes.get(body..body + 2).map(|length| usize::from(u16::from_be_bytes([length[0], length[1]])));
+            let length =
+                bytes.get(body..body + 2).map(|length| usize::from(u16::from_be_bytes([length[0], length[1]])));
             let length = length.ok_or(JpegError::Truncated)?;
             if length < 2 {
                 return Err(JpegError::Malformed { at: body, what: "a segment is shorter than its own length" });
@@ -92,7 +93,9 @@ impl File {
             0xc0..=0xc2 if self.frame.is_some() => return Err(malformed("a second frame header")),
             0xc0..=0xc2 => self.frame = Some(Frame::parse(segment, marker == 0xc2, at)?),
             0xc9 | 0xca => return Err(JpegError::Unsupported("arithmetic coding")),
-            0xc3 | 0xc5..=0xc7 | 0xcb | 0xcd..=0xcf => return Err(JpegError::Unsupported("a lossless or hierarchical frame")),
+            0xc3 | 0xc5..=0xc7 | 0xcb | 0xcd..=0xcf => {
+                return Err(JpegError::Unsupported("a lossless or hierarchical frame"));
+            }
             0xc4 => self.huffman(segment).ok_or_else(|| malformed("a Huffman table makes no code"))?,
             0xdb => self.quantisation(segment).ok_or_else(|| malformed("a quantisation table is short"))?,
             0xdd => match segment {
@@ -147,7 +150,8 @@ impl File {
 
     /// A file that lacks its end marker, and nothing else, is whole; libjpeg warns and takes it.
     fn unended(&mut self) -> Result<(Frame, Space), JpegError> {
-        let whole = |frame: &Frame| !frame.progressive && frame.components.iter().all(|part| part.quantisation.is_some());
+        let whole =
+            |frame: &Frame| !frame.progressive && frame.components.iter().all(|part| part.quantisation.is_some());
         if self.frame.as_ref().is_some_and(whole) { self.finish(0) } else { Err(JpegError::Truncated) }
     }
 

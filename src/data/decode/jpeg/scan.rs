@@ -8,9 +8,9 @@ use super::marker;
 
 /// Where a coefficient of the zigzag order lies in a block. A damaged file may count beyond the last.
 const ZIGZAG: [u8; 80] = [
-    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21, 28, 35,
-    42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62,
-    63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63,
+    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21,
+    28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54,
+    47, 55, 62, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63,
 ];
 
 /// The place in a block of the `k`th coefficient of the zigzag order.
@@ -52,7 +52,13 @@ struct State<'a> {
 }
 
 /// Reads the scan behind its header at `at`; returns where the next marker is to be searched.
-pub(super) fn read(bytes: &[u8], at: usize, frame: &mut Frame, scan: &Scan, tables: &Tables) -> Result<usize, JpegError> {
+pub(super) fn read(
+    bytes: &[u8],
+    at: usize,
+    frame: &mut Frame,
+    scan: &Scan,
+    tables: &Tables,
+) -> Result<usize, JpegError> {
     let malformed = |what| JpegError::Malformed { at, what };
     for &(index, ..) in &scan.components {
         let component = &mut frame.components[index];
@@ -108,7 +114,9 @@ impl<'t> Coder<'t> {
         let ac = |at: usize| tables.ac.get(at)?.as_ref();
         let components = || scan.components.iter();
         Some(match (progressive, scan.first, scan.high) {
-            (false, ..) => Self::Sequential(components().map(|&(_, d, a)| Some((dc(d)?, ac(a)?))).collect::<Option<_>>()?),
+            (false, ..) => {
+                Self::Sequential(components().map(|&(_, d, a)| Some((dc(d)?, ac(a)?))).collect::<Option<_>>()?)
+            }
             (true, 0, 0) => Self::DcFirst(components().map(|&(_, d, _)| dc(d)).collect::<Option<_>>()?, scan.low),
             (true, 0, _) => Self::DcRefine(scan.low),
             (true, _, 0) => Self::AcFirst(ac(scan.components[0].2)?, scan),
@@ -156,6 +164,12 @@ fn sequential(bits: &mut Bits, last_dc: &mut i32, dc: &Huffman, ac: &Huffman, bl
     block[0] = *last_dc as i16;
     let mut k = 1;
     while k < 64 {
+        if let Some((run, value)) = bits.quick(ac) {
+            k += run;
+            block[place(k)] = value;
+            k += 1;
+            continue;
+        }
         let symbol = bits.symbol(ac);
         let (run, length) = (usize::from(symbol >> 4), u32::from(symbol & 15));
         if length == 0 {
