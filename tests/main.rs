@@ -12,6 +12,8 @@ mod demo;
 mod eval;
 #[path = "cli/fetch.rs"]
 mod fetch;
+#[path = "cli/imagenet.rs"]
+mod imagenet;
 #[path = "model/mod.rs"]
 mod model;
 #[path = "net/mod.rs"]

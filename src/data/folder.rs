@@ -6,7 +6,7 @@ use super::{Dataset, Image, Sample};
 use crate::error::{Error, Result};
 
 /// torchvision's list of endings.
-const ENDINGS: [&str; 9] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp"];
+pub(super) const ENDINGS: [&str; 9] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp"];
 /// Folders within a class folder are read down to this depth.
 const DEPTH: usize = 16;
 
@@ -19,7 +19,8 @@ pub fn open(root: &Path) -> Result<Dataset> {
         let before = samples.len();
         collect(&folder, classes.len(), DEPTH, &mut samples)?;
         if samples.len() == before {
-            return Err(Error::data(&folder, format!("this class has no images ({})", ENDINGS.join(", "))));
+            let id = folder.display().to_string();
+            samples.push(Sample { id, labels: vec![classes.len()], image: Image::Missing(folder) });
         }
         classes.push(name);
     }
@@ -81,6 +82,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         assert!(open(root.path()).unwrap_err().to_string().contains("no folders in it"));
         std::fs::create_dir(root.path().join("cat")).unwrap();
-        assert!(open(root.path()).unwrap_err().to_string().contains("cat: this class has no images"));
+        // It stands among the images, so that it is counted and named as one that cannot be read.
+        let missing = open(root.path()).unwrap().samples.remove(0).image;
+        assert!(missing.pixels().unwrap_err().to_string().contains("cat: this class has no images"));
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use flate2::read::GzDecoder;
 
-use super::{Dataset, Image, Sample};
+use super::{Dataset, Image, Sample, devkit};
 use crate::error::{Error, Result};
 
 /// Class of ILSVRC2012_val_00000001 and on, in the order of sorted WordNet ids.
@@ -30,6 +30,31 @@ pub enum LabelSet {
     Original,
     /// The reassessed ones, ReaL.
     Real,
+    /// The class of each image, in their order: of a development kit.
+    Listed(Vec<usize>),
+}
+
+impl LabelSet {
+    /// `original`, `real`, or the ILSVRC2012 development kit: its folder, or its ground truth file.
+    pub fn open(name: &str) -> Result<Self> {
+        match name {
+            "original" => Ok(Self::Original),
+            "real" => Ok(Self::Real),
+            path if Path::new(path).exists() => devkit::read(Path::new(path)).map(Self::Listed),
+            _ => Err(Error::Usage(format!(
+                "--labels {name}: original, real, or the path of a development kit or its ground truth file is expected"
+            ))),
+        }
+    }
+
+    /// What the data is called with these labels.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Original => "imagenet-val",
+            Self::Real => "imagenet-val-real",
+            Self::Listed(_) => "imagenet-val-devkit",
+        }
+    }
 }
 
 /// The number of a validation image, from 1: `ILSVRC2012_val_00000293.JPEG`.
@@ -45,6 +70,7 @@ fn labels(number: usize, set: &LabelSet) -> Option<Vec<usize>> {
     match set {
         LabelSet::Original => VAL.get(number - 1).map(|&label| vec![label]),
         LabelSet::Real => REAL.get(number - 1).filter(|labels| !labels.is_empty()).cloned(),
+        LabelSet::Listed(labels) => labels.get(number - 1).map(|&label| vec![label]),
     }
 }
 
@@ -55,15 +81,20 @@ pub(super) fn relabel(dataset: &mut Dataset, set: &LabelSet, path: &Path) -> Res
     }
     let mut samples = Vec::new();
     for sample in dataset.samples.drain(..) {
-        let number = number(&sample.id.replace('\\', "/")).ok_or_else(|| {
-            Error::data(path, format!("{}: --labels real knows ILSVRC2012_val_*.JPEG only", sample.id))
-        })?;
+        let number = number(&sample.id.replace('\\', "/"))
+            .ok_or_else(|| Error::data(path, format!("{}: --labels knows ILSVRC2012_val_*.JPEG only", sample.id)))?;
+        if let LabelSet::Listed(labels) = set
+            && number > labels.len()
+        {
+            let reason = format!("{}: the ground truth ends with image {}", sample.id, labels.len());
+            return Err(Error::data(path, reason));
+        }
         samples.extend(labels(number, set).map(|labels| Sample { labels, ..sample }));
     }
     dataset.samples = samples;
-    // ReaL counts classes as the network does.
+    // They count classes as the network does.
     dataset.classes = Vec::new();
-    dataset.kind = "imagenet-val-real";
+    dataset.kind = set.kind();
     Ok(())
 }
 
@@ -122,7 +153,8 @@ pub(super) fn open_tar(path: &Path) -> Result<Dataset> {
     found.sort();
     let samples = found.into_iter().filter_map(|(number, id, offset, len)| {
         let labels = labels(number, &LabelSet::Original)?;
-        Some(Sample { id, labels, image: Image::Part { file: Arc::clone(&archive), offset, len } })
+        let image = Image::Part { file: Arc::clone(&archive), name: id.clone(), offset, len };
+        Some(Sample { id, labels, image })
     });
     let samples: Vec<_> = samples.collect();
     if samples.is_empty() {

@@ -10,6 +10,11 @@ static IMAGENET: LazyLock<Vec<(&str, &str)>> = LazyLock::new(|| {
     rows.filter_map(|row| row.split_once('\t')?.1.split_once('\t')).collect()
 });
 
+/// The class of a WordNet id.
+pub(super) fn imagenet_class(id: &str) -> Option<usize> {
+    IMAGENET.binary_search_by(|(known, _)| (*known).cmp(id)).ok()
+}
+
 /// The name of each output of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Labels {
@@ -50,23 +55,32 @@ impl Labels {
         .unwrap_or_else(|| format!("class {class}"))
     }
 
-    /// The network's class for each of a data set's classes: by name (WordNet id for ImageNet), else by position if the
-    /// counts agree. Fewer classes than the network's are fine if each has a name that the network knows.
-    pub fn match_classes(&self, names: &[String]) -> Result<Vec<usize>> {
-        let find = |name: &String| match self {
+    /// The class of that name (a WordNet id for ImageNet).
+    pub fn find(&self, name: &str) -> Option<usize> {
+        match self {
             Self::Own(own) => own.iter().position(|known| known == name),
-            Self::Imagenet => IMAGENET.binary_search_by(|(id, _)| (*id).cmp(name)).ok(),
+            Self::Imagenet => imagenet_class(name),
             Self::Numbered(_) => None,
-        };
-        let found: Vec<_> = names.iter().map(find).collect();
-        match found.iter().position(Option::is_none) {
-            None => Ok(found.into_iter().flatten().collect()),
+        }
+    }
+
+    /// The network's class for each of a data set's classes: by name (WordNet id for ImageNet), by number if all are numbers
+    /// (as in ImageNet-V2, whose folders sorted as text would come in another order), else by position if the counts agree.
+    /// Fewer classes than the network's are fine if each has a name that the network knows.
+    pub fn match_classes(&self, names: &[String]) -> Result<Vec<usize>> {
+        let found: Vec<_> = names.iter().map(|name| self.find(name)).collect();
+        let number = |name: &String| name.parse().ok().filter(|&index: &usize| index < self.count() && name.len() < 9);
+        let numbers: Option<Vec<usize>> = names.iter().map(number).collect();
+        match (found.iter().position(Option::is_none), numbers) {
+            (None, _) => Ok(found.into_iter().flatten().collect()),
+            (Some(_), Some(numbers)) if found.iter().all(Option::is_none) => Ok(numbers),
             // No name at all is known, but the count agrees: sorted order, as torchvision has it.
-            Some(_) if names.len() == self.count() && found.iter().all(Option::is_none) => {
+            (Some(_), _) if names.len() == self.count() && found.iter().all(Option::is_none) => {
                 Ok((0..names.len()).collect())
             }
-            Some(unknown) => Err(Error::Usage(format!(
-                "the data has {} classes and the network {}, and {:?} is none of the network's names",
+            (Some(unknown), _) => Err(Error::Usage(format!(
+                "the data has {} classes and the network {}, and {:?} is none of the network's names; --class-map FILE says \
+                 which each is",
                 names.len(),
                 self.count(),
                 names[unknown]
@@ -102,6 +116,9 @@ mod tests {
         assert_eq!(own.match_classes(&names(&["a", "b"])).unwrap(), [0, 1]);
         // One known name shows that names count: the other is an error, not a position.
         assert!(own.match_classes(&names(&["ill", "b"])).is_err());
+        // ImageNet-V2's folders are class numbers, sorted as text.
+        assert_eq!(imagenet.match_classes(&names(&["0", "1", "10", "2"])).unwrap(), [0, 1, 10, 2]);
+        assert!(imagenet.match_classes(&names(&["0", "1000"])).is_err());
     }
 
     #[test]

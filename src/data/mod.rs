@@ -1,14 +1,18 @@
 //! Images with labels: where they lie, how they are decoded, and how a protocol turns them into the network's input.
 
 pub mod cifar;
+pub mod class_map;
 pub mod decode;
+mod devkit;
 pub mod digits;
 pub mod folder;
 pub mod imagenet;
 pub mod labels;
 pub mod loader;
+mod mat;
 pub mod npy;
 pub mod resize;
+mod svhn;
 pub mod transform;
 
 use std::borrow::Cow;
@@ -50,6 +54,8 @@ pub enum Image {
     Part {
         /// The file.
         file: Arc<Path>,
+        /// The image's name in it.
+        name: String,
         /// Where the image begins in it.
         offset: u64,
         /// Its bytes.
@@ -57,6 +63,8 @@ pub enum Image {
     },
     /// In memory.
     Pixels(Rgb8),
+    /// Nowhere: a class without images, whose folder this is.
+    Missing(PathBuf),
 }
 
 impl Image {
@@ -64,18 +72,22 @@ impl Image {
     pub fn pixels(&self) -> Result<Cow<'_, Rgb8>> {
         match self {
             Self::File(path) => decode::file(path).map(Cow::Owned),
-            Self::Part { file, offset, len } => {
-                let bytes = imagenet::part(file, *offset, *len).map_err(Error::io("read", file))?;
-                decode::bytes(&bytes, file).map(Cow::Owned)
+            Self::Part { file, name, offset, len } => {
+                let path = file.join(name);
+                let bytes = imagenet::part(file, *offset, *len).map_err(Error::io("read", &path))?;
+                decode::bytes(&bytes, &path).map(Cow::Owned)
             }
             Self::Pixels(pixels) => Ok(Cow::Borrowed(pixels)),
+            Self::Missing(folder) => {
+                Err(Error::data(folder, format!("this class has no images ({})", folder::ENDINGS.join(", "))))
+            }
         }
     }
 }
 
 impl Dataset {
-    /// The data set that `--data` names: `digits`, a CIFAR folder (binary or python) or Torch's cache of it, the validation
-    /// set of ImageNet (folders, flat, or its tar), or a folder with one folder a class.
+    /// The data set that `--data` names: `digits`, a CIFAR folder (binary or python) or Torch's cache of it, SVHN's cropped
+    /// digits, the validation set of ImageNet (folders, flat, or its tar), or a folder with one folder a class.
     pub fn open(data: &str, labels: &LabelSet) -> Result<Self> {
         let mut dataset = Self::open_any(data)?;
         imagenet::relabel(&mut dataset, labels, Path::new(data))?;
@@ -94,12 +106,18 @@ impl Dataset {
         if path.is_file() && ending("t7") {
             return cifar::open_t7(path);
         }
+        if path.is_file() && ending("mat") {
+            return svhn::open_mat(path);
+        }
         if !path.is_dir() {
-            let reason = "not a folder; --data takes a folder with one folder a class, a CIFAR folder or .t7, \
+            let reason = "not a folder; --data takes a folder with one folder a class, a CIFAR folder or .t7, SVHN's .mat, \
                           ImageNet's validation set as a folder or its tar, or `digits`";
             return Err(Error::data(path, reason));
         }
         if let Some(dataset) = cifar::open(path)? {
+            return Ok(dataset);
+        }
+        if let Some(dataset) = svhn::open(path)? {
             return Ok(dataset);
         }
         match imagenet::open_flat(path)? {

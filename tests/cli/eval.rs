@@ -1,6 +1,6 @@
 //! `eval` and `classify`.
 
-use crate::run::{fixture, path, run};
+use crate::run::{path, run};
 
 #[test]
 fn the_digits_are_evaluated_to_the_last_image() {
@@ -100,75 +100,4 @@ fn parts_merged_and_runs_resumed_are_the_whole_run_byte_for_byte() {
     }
     let outcome = run(folder.path(), &["eval", "compare", &file("whole"), &file("resumed")]);
     assert!(outcome.stdout.contains("McNemar's exact p = 1.0000"), "{}", outcome.stdout);
-}
-
-#[test]
-fn imagenet_comes_as_folders_flat_or_as_its_tar_and_bad_images_are_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    let (flat, tree) = (path("flat"), path("tree"));
-    std::fs::create_dir_all(&flat).unwrap();
-    let jpeg = std::fs::read(fixture("preproc/photo_320x240_444.jpg")).unwrap();
-    let other = std::fs::read(fixture("preproc/restart_q50_333x223.jpg")).unwrap();
-    // The first twelve images of the challenge; their WordNet ids are those of the embedded labels.
-    let classes = std::fs::read_to_string("src/data/imagenet_classes.tsv").unwrap();
-    let ids: Vec<&str> = classes.lines().skip(1).map(|row| row.split('\t').nth(1).unwrap()).collect();
-    let labels = [65, 970, 230, 809, 516, 57, 334, 415, 674, 332, 109, 286];
-    let mut tar = Vec::new();
-    for (number, label) in (1..).zip(labels) {
-        let name = format!("ILSVRC2012_val_{number:08}.JPEG");
-        let bytes = if number % 2 == 0 { &jpeg } else { &other };
-        std::fs::write(flat.join(&name), bytes).unwrap();
-        std::fs::create_dir_all(tree.join(ids[label])).unwrap();
-        std::fs::write(tree.join(ids[label]).join(&name), bytes).unwrap();
-        let mut header = [0; 512];
-        header[..name.len()].copy_from_slice(name.as_bytes());
-        header[124..135].copy_from_slice(format!("{:011o}", bytes.len()).as_bytes());
-        header[156] = b'0';
-        tar.extend(header);
-        tar.extend(bytes);
-        tar.resize(tar.len().next_multiple_of(512), 0);
-    }
-    tar.extend([0; 1024]);
-    std::fs::write(path("ILSVRC2012_img_val.tar"), &tar).unwrap();
-    let model = crate::run::path("torch7/d_imagenet_mem2/model_1.t7");
-    let eval = |data: &std::path::Path, more: &[&str]| {
-        let data = data.to_str().unwrap();
-        run(folder.path(), &[&["eval", &model, "--data", data, "--device", "cpu", "--format", "json"], more].concat())
-    };
-    let said = |data: &std::path::Path| {
-        let file = path("predictions");
-        let outcome = eval(data, &["--predictions", file.to_str().unwrap()]);
-        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
-        let text = std::fs::read_to_string(file).unwrap();
-        let mut said: Vec<(String, serde_json::Value)> = text
-            .lines()
-            .skip(1)
-            .map(|line| {
-                let line: serde_json::Value = serde_json::from_str(line).unwrap();
-                let name = line["image"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
-                (name, serde_json::json!([line["labels"], line["top"], line["loss"]]))
-            })
-            .collect();
-        said.sort_by(|a, b| a.0.cmp(&b.0));
-        said
-    };
-    let expected = said(&flat);
-    assert_eq!(expected.len(), 12);
-    assert_eq!(expected[1].1[0], serde_json::json!([970]));
-    assert!(said(&path("ILSVRC2012_img_val.tar")) == expected);
-    // Twelve folders are twelve classes: known by their WordNet ids.
-    let named: serde_json::Value = serde_json::from_str(&eval(&tree, &[]).stdout).unwrap();
-    assert_eq!(named["images"], 12);
-    // ReaL leaves the first image out, and knows two classes for the second.
-    let real: serde_json::Value = serde_json::from_str(&eval(&flat, &["--labels", "real"]).stdout).unwrap();
-    assert_eq!((&real["images"], &real["dataset"]), (&11.into(), &"imagenet-val-real".into()));
-
-    std::fs::write(flat.join("ILSVRC2012_val_00000003.JPEG"), b"no image").unwrap();
-    let outcome = eval(&flat, &[]);
-    assert_eq!(outcome.code, 5);
-    assert!(outcome.stderr.contains("ILSVRC2012_val_00000003.JPEG: not an image"), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("1 images could not be read; --skip-bad leaves them out"), "{}", outcome.stderr);
-    let skipped: serde_json::Value = serde_json::from_str(&eval(&flat, &["--skip-bad"]).stdout).unwrap();
-    assert_eq!((&skipped["images"], skipped["bad"].as_array().map(Vec::len)), (&11.into(), Some(1)));
 }

@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 
 use candle_core::DType;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use densenet_zoo::data::Dataset;
+use densenet_zoo::data::class_map::ClassMap;
 use densenet_zoo::data::decode::DECODER;
 use densenet_zoo::data::imagenet::LabelSet;
 use densenet_zoo::data::transform::Transform;
@@ -46,12 +47,16 @@ struct Run {
     #[arg(required = true)]
     model: Option<String>,
     /// A folder with one folder a class; ImageNet's validation set as a flat folder or its tar; a CIFAR folder (binary or
-    /// python) or Torch's .t7 of it; or `digits`.
+    /// python) or Torch's .t7 of it; SVHN's test_32x32.mat; or `digits`.
     #[arg(long, value_name = "PATH|digits", required = true)]
     data: Option<String>,
-    /// Which labels ImageNet's validation images have.
-    #[arg(long, value_enum, default_value = "original")]
-    labels: Labels,
+    /// Which labels ImageNet's validation images have: those of the challenge; the reassessed ones (Beyer et al. 2020), of
+    /// which several may be right; or those of a development kit, by its folder or its ground truth file.
+    #[arg(long, value_name = "original|real|DEVKIT", default_value = "original")]
+    labels: String,
+    /// Which of the network's classes each folder is, where its name does not say: lines `folder,class`, or JSON.
+    #[arg(long, value_name = "FILE")]
+    class_map: Option<PathBuf>,
     /// Ten crops an image, their outputs summed, as the original's -tenCrop.
     #[arg(long, alias = "tenCrop")]
     ten_crop: bool,
@@ -79,14 +84,6 @@ struct Run {
     compute: ComputeArgs,
     #[command(flatten)]
     print: FormatArg,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Labels {
-    /// Those of the challenge, or of the data set.
-    Original,
-    /// The reassessed ones (Beyer et al. 2020): several may be right, and some images are left out.
-    Real,
 }
 
 fn shard(text: &str) -> Result<Shard, String> {
@@ -121,10 +118,7 @@ impl Eval {
 
 impl Run {
     fn run(self, store: &Store) -> Result<()> {
-        let labels = match self.labels {
-            Labels::Original => LabelSet::Original,
-            Labels::Real => LabelSet::Real,
-        };
+        let labels = LabelSet::open(&self.labels)?;
         // clap asks for both where no verb stands.
         let (model, data) = (self.model.clone().unwrap_or_default(), self.data.clone().unwrap_or_default());
         let dataset = Dataset::open(&data, &labels)?;
@@ -132,7 +126,10 @@ impl Run {
         let protocol = self.protocol.of(&model)?;
         let transform = Transform::new(&protocol, model.config.in_channels)?;
         let transform = if self.ten_crop { transform.with_ten_crops()? } else { transform };
-        let classes = class_map(&model, &dataset)?;
+        let classes = match &self.class_map {
+            Some(path) => ClassMap::open(path)?.classes(&dataset.classes, &model.labels)?,
+            None => class_map(&model, &dataset)?,
+        };
         let device = self.compute.open()?;
         let header = self.header(&model, &data, &dataset, &transform);
         let (mut writer, done) = match &self.predictions {

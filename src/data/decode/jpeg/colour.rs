@@ -1,6 +1,7 @@
 //! From component planes to RGB: chroma enlarged by libjpeg's triangle filter ("fancy upsampling"), then its 16-bit
 //! fixed-point conversion.
 
+use super::super::from_adobe_cmyk;
 use super::frame::{Component, Frame};
 
 /// How a component reaches the image's size.
@@ -137,7 +138,7 @@ fn pixels(frame: &Frame, space: Space) -> Vec<u8> {
                 let inverted = space == Space::Ycck;
                 for (x, pixel) in pixels.as_chunks_mut().0.iter_mut().enumerate() {
                     let [c, m, y] = [c[x], m[x], y[x]].map(|ink| if inverted { 255 - ink } else { ink });
-                    *pixel = from_inverted_cmyk([c, m, y, k[x]]);
+                    *pixel = from_adobe_cmyk([c, m, y, k[x]]);
                 }
             }
             _ => {}
@@ -166,18 +167,4 @@ fn to_rgb(luma: &mut [u8], blue: &mut [u8], red: &mut [u8]) {
         *cb = g.clamp(0, 255) as u8;
         *cr = b.clamp(0, 255) as u8;
     }
-}
-
-/// Pillow takes every CMYK JPEG for one of Adobe's, whose inks are inverted, and multiplies paper and key.
-fn from_inverted_cmyk([c, m, y, k]: [u8; 4]) -> [u8; 3] {
-    cmyk_to_rgb([c, m, y, k].map(|ink| 255 - ink))
-}
-
-/// Pillow's conversion.
-pub(super) fn cmyk_to_rgb([c, m, y, k]: [u8; 4]) -> [u8; 3] {
-    let paper = 255 - i32::from(k);
-    [c, m, y].map(|ink| {
-        let product = i32::from(ink) * paper + 128;
-        (paper - (((product >> 8) + product) >> 8)).clamp(0, 255) as u8
-    })
 }

@@ -1,5 +1,6 @@
 //! What a frame header says, and the planes that its scans fill.
 
+use super::super::MOST_PIXELS;
 use super::JpegError;
 
 /// The image's size, kind and components.
@@ -35,9 +36,6 @@ pub(super) struct Component {
     samples: Vec<u8>,
     coefficients: Vec<[i16; 64]>,
 }
-
-/// Pixels of the largest image: where Pillow too takes a file for an attack.
-const MOST_PIXELS: usize = 178_956_970;
 
 impl Frame {
     /// From the body of a frame header (T.81, B.2.2).
