@@ -36,6 +36,11 @@ bench-convert VENV:
     cargo build --release
     benches/peers/convert.sh {{VENV}}
 
+# Images made ready on one core, beside Pillow and torchvision; VENV as benches/peers/setup.sh makes it.
+bench-prepare VENV:
+    cargo build --release
+    benches/peers/prepare.sh {{VENV}}
+
 # Licences, sources and advisories of the dependencies; needs cargo-deny.
 deny:
     cargo deny check

@@ -5,7 +5,7 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::data::loader::{Batch, each_batch};
+use crate::data::loader::{BadImage, Batch, each_batch};
 use crate::data::transform::Transform;
 use crate::data::{Dataset, Sample};
 use crate::error::{Error, Result};
@@ -28,15 +28,6 @@ pub struct Evaluation {
     pub top5_wrong: usize,
     /// Wall time, decoding included.
     pub seconds: f64,
-}
-
-/// An image that could not be read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BadImage {
-    /// The image.
-    pub image: String,
-    /// Why.
-    pub reason: String,
 }
 
 impl Evaluation {
@@ -137,12 +128,7 @@ pub fn evaluate(network: &DenseNet, setup: &Setup, mut observe: impl FnMut(&Step
     each_batch(samples, setup.transform, setup.batch, setup.threads, |batch| {
         let good: Vec<&Sample> = batch.good().map(|index| &samples[index]).collect();
         let (counted, named) = (evaluation.predictions.len(), evaluation.bad.len());
-        evaluation.bad.extend(
-            batch
-                .bad
-                .iter()
-                .map(|(index, error)| BadImage { image: samples[*index].id.clone(), reason: error.to_string() }),
-        );
+        evaluation.bad.extend(batch.bad_images(samples));
         let outputs = if good.is_empty() { Vec::new() } else { run(network, setup.transform, batch, setup.device)? };
         for (sample, row) in good.iter().zip(outputs.chunks_exact(network.config().num_classes)) {
             evaluation.count(prediction(sample, row, setup.classes)?);
@@ -175,10 +161,10 @@ fn prediction(sample: &Sample, row: &[f32], classes: &[usize]) -> Result<Predict
 
 /// The outputs of a batch's good images, (images, classes) row by row. Those of ten crops are summed, as the original does
 /// (train.lua, computeScore).
-pub fn run(network: &DenseNet, transform: &Transform, batch: Batch, device: &Device) -> Result<Vec<f32>> {
+pub fn run(network: &DenseNet, transform: &Transform, batch: &Batch, device: &Device) -> Result<Vec<f32>> {
     let (channels, height, width) = transform.shape();
     let views = batch.good().count() * transform.crops();
-    let x = Tensor::from_vec(batch.pixels, (views, channels, height, width), device)?.to_dtype(network.dtype())?;
+    let x = Tensor::from_slice(&batch.pixels, (views, channels, height, width), device)?.to_dtype(network.dtype())?;
     let outputs: Vec<f32> = network.forward(&x, false)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
     if transform.crops() == 1 {
         return Ok(outputs);

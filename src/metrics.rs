@@ -32,7 +32,7 @@ impl Prediction {
 }
 
 /// A share of images that is wrong, in percent.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rate {
     /// Wrong images.
     pub wrong: usize,
@@ -69,7 +69,7 @@ impl Rate {
 const BINS: usize = 15;
 
 /// All figures of a run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Images counted.
     pub images: usize,
@@ -81,14 +81,27 @@ pub struct Summary {
     pub cross_entropy: f64,
     /// Expected calibration error over 15 bins, from 0 to 1.
     pub calibration_error: f64,
+    /// What the calibration error sums up, by rising confidence; bins without images are left out.
+    pub calibration: Vec<Bin>,
     /// Right class, predicted class, how often: the ten commonest errors.
     pub confusions: Vec<Confusion>,
     /// Class, wrong images, images; every class that the data has.
     pub per_class: Vec<ClassError>,
 }
 
+/// Images of like confidence.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bin {
+    /// Images in it.
+    pub images: usize,
+    /// Their mean confidence.
+    pub confidence: f64,
+    /// The share of them whose best class is right.
+    pub accuracy: f64,
+}
+
 /// A common error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confusion {
     /// The (first) right class.
     pub label: usize,
@@ -99,7 +112,7 @@ pub struct Confusion {
 }
 
 /// The top-1 errors of one class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassError {
     /// The (first) right class.
     pub label: usize,
@@ -130,32 +143,39 @@ impl Summary {
             confusions.into_iter().map(|((label, predicted), count)| Confusion { label, predicted, count }).collect();
         confusions.sort_by_key(|confusion| (std::cmp::Reverse(confusion.count), confusion.label, confusion.predicted));
         confusions.truncate(10);
+        let calibration = calibration(predictions);
+        let distance = |bin: &Bin| bin.images as f64 * (bin.accuracy - bin.confidence).abs();
         Self {
             images,
             top1_error: Rate::new(wrong(Prediction::top1), images),
             top5_error: Rate::new(wrong(Prediction::top5), images),
             cross_entropy: mean(predictions.iter().map(|p| p.loss).sum()),
-            calibration_error: calibration(predictions),
+            calibration_error: mean(calibration.iter().map(distance).sum()),
+            calibration,
             confusions,
             per_class: classes.into_values().collect(),
         }
     }
 }
 
-/// The mean distance between confidence and accuracy, over bins of confidence weighted by their images.
-fn calibration(predictions: &[Prediction]) -> f64 {
+fn calibration(predictions: &[Prediction]) -> Vec<Bin> {
     let mut bins = [(0_usize, 0_usize, 0.0_f64); BINS];
     for prediction in predictions {
         // Bins are half open from below, as (0, 1/15].
         let bin = ((prediction.confidence * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
-        if let Some((count, right, confidence)) = bins.get_mut(bin) {
-            *count += 1;
+        if let Some((images, right, confidence)) = bins.get_mut(bin) {
+            *images += 1;
             *right += usize::from(prediction.top1());
             *confidence += prediction.confidence;
         }
     }
-    let distance: f64 = bins.iter().map(|(_, right, confidence)| (*right as f64 - confidence).abs()).sum();
-    if predictions.is_empty() { 0.0 } else { distance / predictions.len() as f64 }
+    let filled = bins.iter().filter(|bin| bin.0 > 0);
+    let bin = |&(images, right, confidence): &(usize, usize, f64)| Bin {
+        images,
+        confidence: confidence / images as f64,
+        accuracy: right as f64 / images as f64,
+    };
+    filled.map(bin).collect()
 }
 
 /// Two runs over the same images.
@@ -252,7 +272,10 @@ mod tests {
         // Two bins: (0.6, one right of two) and (0.95, one of one): (|1 - 1.2| + |1 - 0.95|) / 3.
         let predictions =
             [prediction(0, &[0], 0.6, 0.0), prediction(1, &[0], 0.6, 0.0), prediction(0, &[0], 0.95, 0.0)];
-        assert!((calibration(&predictions) - 0.25 / 3.0).abs() < 1e-12);
+        let summary = Summary::of(&predictions);
+        assert!((summary.calibration_error - 0.25 / 3.0).abs() < 1e-12);
+        let bins: Vec<_> = summary.calibration.iter().map(|bin| (bin.images, bin.accuracy)).collect();
+        assert_eq!(bins, [(2, 0.5), (1, 1.0)]);
     }
 
     #[test]

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::loader::BadImage;
 use crate::error::{Error, Result};
-use crate::eval::{BadImage, Shard};
+use crate::eval::Shard;
 use crate::metrics::Prediction;
 
 /// What was run. Two files with the same are of the same run, but for the part.

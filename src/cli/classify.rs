@@ -42,7 +42,7 @@ impl Classify {
             .map(|path| Sample { id: path.display().to_string(), labels: vec![0], image: Image::File(path.clone()) })
             .collect();
         let mut results = Vec::new();
-        loader::each_batch(&samples, &transform, 1, 1, |mut batch| {
+        loader::each_batch(&samples, &transform, 1, 1, |batch| {
             if let Some((_, error)) = batch.bad.pop() {
                 return Err(error);
             }

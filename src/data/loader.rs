@@ -1,11 +1,22 @@
 //! Batches prepared on threads ahead of the network.
 
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread;
+
+use serde::{Deserialize, Serialize};
 
 use super::Sample;
 use super::transform::Transform;
 use crate::error::{Error, Result};
+
+/// An image that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadImage {
+    /// The image.
+    pub image: String,
+    /// Why.
+    pub reason: String,
+}
 
 /// Some images, ready for the network.
 #[derive(Debug)]
@@ -21,6 +32,11 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Those that could not be read, by their names; `samples` is the data set.
+    pub fn bad_images<'b>(&'b self, samples: &'b [Sample]) -> impl Iterator<Item = BadImage> + 'b {
+        self.bad.iter().map(|(index, error)| BadImage { image: samples[*index].id.clone(), reason: error.to_string() })
+    }
+
     /// The indices of the images that are among the pixels.
     pub fn good(&self) -> impl Iterator<Item = usize> {
         (self.start..self.start + self.len).filter(|index| self.bad.iter().all(|(bad, _)| bad != index))
@@ -30,42 +46,48 @@ impl Batch {
 /// Shows every sample to `consume`, `size` at a time and in order, while `threads` threads decode what comes next.
 ///
 /// What `consume` refuses ends it; an image that cannot be read is named in its batch. Each thread is at most two batches
-/// ahead.
+/// ahead, and fills the pixels of its earlier batches anew.
 pub fn each_batch(
     samples: &[Sample],
     transform: &Transform,
     size: usize,
     threads: usize,
-    mut consume: impl FnMut(Batch) -> Result<()>,
+    mut consume: impl FnMut(&mut Batch) -> Result<()>,
 ) -> Result<()> {
     let (size, threads) = (size.max(1), threads.max(1));
     thread::scope(|scope| {
         // Thread t prepares batches t, t + threads, …, so taking from them in turn gives the order of the data.
-        let workers: Vec<Receiver<Batch>> = (0..threads)
+        let workers: Vec<(Receiver<Batch>, Sender<Vec<f32>>)> = (0..threads)
             .map(|first| {
                 let (sender, receiver) = sync_channel(1);
+                let (used, free) = channel();
                 scope.spawn(move || {
                     for (number, chunk) in samples.chunks(size).enumerate().skip(first).step_by(threads) {
+                        let pixels = free.try_recv().unwrap_or_default();
                         // The receiver is gone once something failed.
-                        if sender.send(prepare(chunk, number * size, transform)).is_err() {
+                        if sender.send(prepare(chunk, number * size, transform, pixels)).is_err() {
                             break;
                         }
                     }
                 });
-                receiver
+                (receiver, used)
             })
             .collect();
         for number in 0..samples.len().div_ceil(size) {
-            if let Ok(batch) = workers[number % threads].recv() {
-                consume(batch)?;
+            let (batches, used) = &workers[number % threads];
+            if let Ok(mut batch) = batches.recv() {
+                consume(&mut batch)?;
+                // A thread that is done takes none back.
+                let _ = used.send(batch.pixels);
             }
         }
         Ok(())
     })
 }
 
-fn prepare(samples: &[Sample], start: usize, transform: &Transform) -> Batch {
-    let mut batch = Batch { start, len: samples.len(), bad: Vec::new(), pixels: Vec::new() };
+fn prepare(samples: &[Sample], start: usize, transform: &Transform, mut pixels: Vec<f32>) -> Batch {
+    pixels.clear();
+    let mut batch = Batch { start, len: samples.len(), bad: Vec::new(), pixels };
     for (index, sample) in (start..).zip(samples) {
         let before = batch.pixels.len();
         let read = sample
@@ -99,7 +121,7 @@ mod tests {
             let (mut starts, mut pixels) = (Vec::new(), Vec::new());
             each_batch(&samples, &transform(), size, threads, |batch| {
                 starts.push((batch.start, batch.len));
-                pixels.extend(batch.pixels);
+                pixels.extend_from_slice(&batch.pixels);
                 Ok(())
             })
             .unwrap();
@@ -120,12 +142,12 @@ mod tests {
         each_batch(&samples, &transform(), 100, 2, |batch| {
             good += batch.good().count();
             assert_eq!(batch.pixels.len(), batch.good().count() * 3 * 32 * 32);
-            bad.extend(batch.bad);
+            bad.extend(batch.bad.iter().map(|(index, error)| (*index, error.to_string())));
             Ok(())
         })
         .unwrap();
         assert_eq!((good, bad.len(), bad[0].0), (359, 1, 150));
-        assert!(bad[0].1.to_string().starts_with("row 1588: "));
+        assert!(bad[0].1.starts_with("row 1588: "));
         let stop = each_batch(&samples, &transform(), 10, 2, |_| Err(Error::Negative("stop".into())));
         assert_eq!(stop.unwrap_err().to_string(), "stop");
     }

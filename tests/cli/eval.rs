@@ -101,3 +101,26 @@ fn parts_merged_and_runs_resumed_are_the_whole_run_byte_for_byte() {
     let outcome = run(folder.path(), &["eval", "compare", &file("whole"), &file("resumed")]);
     assert!(outcome.stdout.contains("McNemar's exact p = 1.0000"), "{}", outcome.stdout);
 }
+
+#[test]
+fn without_the_network_images_are_only_prepared() {
+    let folder = tempfile::tempdir().unwrap();
+    let class = folder.path().join("data/0");
+    std::fs::create_dir_all(&class).unwrap();
+    for name in ["a.jpg", "b.jpg"] {
+        std::fs::copy(path("preproc/photo_320x240_444.jpg"), class.join(name)).unwrap();
+    }
+    std::fs::write(class.join("c.jpg"), b"no image").unwrap();
+    let data = folder.path().join("data");
+    let arguments = ["eval", "digits", "--protocol", "pil-bilinear", "--dry-network", "--workers", "2"];
+    let run = |more: &[&str]| run(folder.path(), &[&arguments[..], &["--data", data.to_str().unwrap()], more].concat());
+    let outcome = run(&["--format", "json", "--skip-bad"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let result: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!((&result["images"], &result["workers"]), (&2.into(), &2.into()));
+    assert!(result["images_per_s"].as_f64().unwrap() > 0.0);
+    let outcome = run(&[]);
+    assert_eq!(outcome.code, 5);
+    assert!(outcome.stdout.starts_with("2 images prepared in "), "{}", outcome.stdout);
+    assert!(outcome.stderr.contains("c.jpg: not an image"), "{}", outcome.stderr);
+}

@@ -6,6 +6,7 @@ mod merge;
 use std::env;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
+use std::time::Instant;
 
 use candle_core::DType;
 use clap::{Args, Subcommand};
@@ -13,6 +14,7 @@ use densenet_zoo::data::Dataset;
 use densenet_zoo::data::class_map::ClassMap;
 use densenet_zoo::data::decode::DECODER;
 use densenet_zoo::data::imagenet::LabelSet;
+use densenet_zoo::data::loader::each_batch;
 use densenet_zoo::data::transform::Transform;
 use densenet_zoo::eval::{Evaluation, Setup, Shard, Step, evaluate};
 use densenet_zoo::metrics::Summary;
@@ -42,6 +44,7 @@ enum Verb {
 }
 
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 struct Run {
     /// A name or a file.
     #[arg(required = true)]
@@ -72,6 +75,9 @@ struct Run {
     /// Part I of N, from 0; `eval merge` puts them together. Otherwise as SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX say.
     #[arg(long, value_name = "I/N", requires = "predictions", value_parser = shard)]
     shard: Option<Shard>,
+    /// Only read and prepare the images, and say how fast that is; the network is left out.
+    #[arg(long, conflicts_with_all = ["predictions", "resume", "shard"])]
+    dry_network: bool,
     /// Images in a batch.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     batch_size: u16,
@@ -130,6 +136,9 @@ impl Run {
             Some(path) => ClassMap::open(path)?.classes(&dataset.classes, &model.labels)?,
             None => class_map(&model, &dataset)?,
         };
+        if self.dry_network {
+            return self.prepare_only(&dataset, &transform);
+        }
         let device = self.compute.open()?;
         let header = self.header(&model, &data, &dataset, &transform);
         let (mut writer, done) = match &self.predictions {
@@ -147,7 +156,7 @@ impl Run {
             transform: &transform,
             device: &device,
             batch: usize::from(self.batch_size),
-            threads: self.workers.unwrap_or_else(|| available_parallelism().map_or(1, usize::from)),
+            threads: self.threads(),
             shard: header.shard,
             skip: done.len(),
         };
@@ -183,6 +192,45 @@ impl Run {
             ))?;
         }
         unreadable(&evaluation, self.skip_bad)
+    }
+
+    fn threads(&self) -> usize {
+        self.workers.unwrap_or_else(|| available_parallelism().map_or(1, usize::from))
+    }
+
+    /// Reads and prepares all images, and throws them away.
+    fn prepare_only(&self, dataset: &Dataset, transform: &Transform) -> Result<()> {
+        let (threads, start) = (self.threads(), Instant::now());
+        let mut bad = Evaluation::default();
+        let bar = progress::images(dataset.samples.len());
+        each_batch(&dataset.samples, transform, self.batch_size.into(), threads, |batch| {
+            bar.inc(batch.len as u64);
+            bad.bad.extend(batch.bad_images(&dataset.samples));
+            Ok(())
+        })?;
+        bar.finish_and_clear();
+        let (images, seconds) = (dataset.samples.len() - bad.bad.len(), start.elapsed().as_secs_f64());
+        let rate = images as f64 / seconds;
+        if self.print.format == Format::Json {
+            output::print_json(&json!({
+                "images": images,
+                "seconds": seconds,
+                "images_per_s": rate,
+                "workers": threads,
+                "protocol": transform.protocol(),
+                "crops": transform.crops(),
+                "decoder": DECODER,
+                "bad": bad.bad,
+            }))?;
+        } else {
+            output::print(&format!(
+                "{images} images prepared in {seconds:.2} s without the network: {rate:.0} a second on {threads} threads, {:.0} \
+                 each\nprotocol {}, decoder: {DECODER}",
+                rate / threads as f64,
+                transform.protocol().name
+            ))?;
+        }
+        unreadable(&bad, self.skip_bad)
     }
 
     fn header(&self, model: &Model, data: &str, dataset: &Dataset, transform: &Transform) -> Header {
