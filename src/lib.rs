@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod model;
 pub mod parity;
 pub mod predictions;
+pub mod report;
 pub mod store;
 
 pub use error::{Error, Result};

@@ -20,5 +20,7 @@ mod model;
 mod net;
 #[path = "cli/preprocess.rs"]
 mod preprocess;
+#[path = "cli/report.rs"]
+mod report;
 #[path = "cli/mod.rs"]
 mod run;

@@ -13,6 +13,7 @@ mod output;
 mod parity;
 mod preprocess;
 mod progress;
+mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -61,6 +62,8 @@ enum Command {
     Classify(classify::Classify),
     /// Top-1 and top-5 error over a data set, beside the published figure.
     Eval(eval::Eval),
+    /// The published tables with what was measured beside them, from the results of eval.
+    Table(table::Table),
     /// Exactly what a network sees of an image, as numbers.
     Preprocess(preprocess::Preprocess),
     /// Compare a model's output with one that another program computed.
@@ -161,6 +164,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Inspect(verb) => verb.run(),
         Command::Classify(verb) => verb.run(&store),
         Command::Eval(verb) => verb.run(&store),
+        Command::Table(verb) => verb.run(&store),
         Command::Preprocess(verb) => verb.run(),
         Command::Parity(verb) => verb.run(&store),
     });
