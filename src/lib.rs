@@ -8,6 +8,7 @@ pub mod data;
 pub mod device;
 mod error;
 pub mod eval;
+pub mod explain;
 pub mod hf;
 pub mod input;
 pub mod metrics;

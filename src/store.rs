@@ -256,6 +256,13 @@ impl Store {
 }
 
 impl Model {
+    /// Shape and values of a tensor, by torchvision's name.
+    pub fn tensor(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+        let tensor =
+            self.tensors.get(name).ok_or_else(|| Error::data(&self.source.path, format!("no tensor {name}")))?;
+        Ok((tensor.dims().to_vec(), tensor.flatten_all()?.to_vec1()?))
+    }
+
     /// Builds the network on a device, in a float type.
     pub fn network(&self, device: &Device, dtype: DType) -> Result<DenseNet> {
         Ok(DenseNet::new(&self.config, VarBuilder::from_tensors(self.tensors.clone(), dtype, device))?)

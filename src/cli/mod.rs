@@ -7,10 +7,12 @@ mod convert;
 mod demo;
 mod eval;
 mod exit;
+mod explain;
 mod fetch;
 mod inspect;
 mod output;
 mod parity;
+mod plot;
 mod preprocess;
 mod progress;
 mod table;
@@ -64,6 +66,10 @@ enum Command {
     Eval(eval::Eval),
     /// The published tables with what was measured beside them, from the results of eval.
     Table(table::Table),
+    /// Where in an image the network sees a class: a class activation map over the image.
+    Explain(explain::Explain),
+    /// Pictures of what weights hold.
+    Plot(plot::Plot),
     /// Exactly what a network sees of an image, as numbers.
     Preprocess(preprocess::Preprocess),
     /// Compare a model's output with one that another program computed.
@@ -165,6 +171,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Classify(verb) => verb.run(&store),
         Command::Eval(verb) => verb.run(&store),
         Command::Table(verb) => verb.run(&store),
+        Command::Explain(verb) => verb.run(&store),
+        Command::Plot(verb) => verb.run(&store),
         Command::Preprocess(verb) => verb.run(),
         Command::Parity(verb) => verb.run(&store),
     });

@@ -1,8 +1,10 @@
 //! What all verbs print alike.
 
 use std::io::Write;
+use std::path::Path;
 
 use comfy_table::{CellAlignment, Table, presets};
+use densenet_zoo::data::resize::Rgb8;
 use densenet_zoo::{Error, Result};
 use serde_json::Value;
 
@@ -17,6 +19,38 @@ pub(super) fn print(text: &str) -> Result<()> {
 
 pub(super) fn print_json(value: &Value) -> Result<()> {
     print(&format!("{value:#}"))
+}
+
+/// Writes a file whole or not at all.
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Io { action: "write", path, source }
+    };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = densenet_registry::temporary_in(folder).map_err(io(folder))?;
+    file.write_all(bytes).map_err(io(path))?;
+    file.persist(path).map_err(|error| io(path)(error.error))?;
+    Ok(())
+}
+
+/// Refuses to overwrite, unless that is wanted.
+pub(super) fn may_write(path: &Path, force: bool) -> Result<()> {
+    if path.exists() && !force { Err(Error::Exists { path: path.to_owned() }) } else { Ok(()) }
+}
+
+pub(super) fn write_png(path: &Path, picture: &Rgb8) -> Result<()> {
+    let (width, height) = (picture.width() as u32, picture.height() as u32);
+    let image = image::RgbImage::from_raw(width, height, picture.data().to_vec()).unwrap_or_default();
+    write_image(path, &image)
+}
+
+pub(super) fn write_image(path: &Path, image: &image::RgbImage) -> Result<()> {
+    let mut out = std::io::Cursor::new(Vec::new());
+    image
+        .write_to(&mut out, image::ImageFormat::Png)
+        .map_err(|error| Error::Data { path: path.to_owned(), reason: error.to_string() })?;
+    write_file(path, out.get_ref())
 }
 
 /// Columns without lines between them; those in `right` are numbers.

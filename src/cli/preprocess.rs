@@ -1,10 +1,10 @@
 //! `preprocess`: exactly what a network sees of an image.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
-use densenet_arch::{Channels, Protocol, Range};
+use densenet_arch::Protocol;
 use densenet_zoo::data::npy;
 use densenet_zoo::data::transform::Transform;
 use densenet_zoo::data::{Image, decode};
@@ -53,8 +53,9 @@ impl Preprocess {
         let shape = [self.images.len() * transform.crops(), channels, height, width];
         match self.output.extension().and_then(|ending| ending.to_str()) {
             Some("safetensors") => self.safetensors(&protocol, &shape, &pixels)?,
-            Some("npy") => self.write(&npy::write_f32(&shape, &pixels))?,
-            Some("png") => self.png(&protocol, &shape, &pixels)?,
+            Some("npy") => output::write_file(&self.output, &npy::write_f32(&shape, &pixels))?,
+            Some("png") if shape[0] == 1 => output::write_png(&self.output, &transform.picture(&pixels))?,
+            Some("png") => return Err(Error::Usage("a .png shows one crop of one image".into())),
             _ => return Err(Error::Usage("-o takes a .safetensors, .npy or .png file".into())),
         }
         let [images, ..] = shape;
@@ -73,47 +74,6 @@ impl Preprocess {
         let view = TensorView::new(Dtype::F32, shape.to_vec(), &bytes).map_err(failed)?;
         // One entry: more would come in any order.
         let metadata = HashMap::from([("protocol".to_owned(), protocol.to_text())]);
-        self.write(&serialize([("input", view)], Some(metadata)).map_err(failed)?)
-    }
-
-    /// Normalisation undone, and rounded to bytes.
-    fn png(&self, protocol: &Protocol, shape: &[usize], pixels: &[f32]) -> Result<()> {
-        let &[1, channels, height, width] = shape else {
-            return Err(Error::Usage("a .png shows one crop of one image".into()));
-        };
-        let unit = match protocol.range {
-            Range::Unit => 255.0,
-            Range::Byte => 1.0,
-        };
-        let plane = height * width;
-        let byte = |channel: usize, at: usize| {
-            let source = if channels == 1 { 0 } else { channel };
-            let stored = match protocol.channels {
-                Channels::Bgr if channels == 3 => 2 - source,
-                _ => source,
-            };
-            let value = pixels[stored * plane + at] * protocol.std[stored] + protocol.mean[stored];
-            (value * unit).round().clamp(0.0, 255.0) as u8
-        };
-        let rgb = (0..plane).flat_map(|at| [0, 1, 2].map(|channel| byte(channel, at))).collect();
-        let image = image::RgbImage::from_raw(width as u32, height as u32, rgb);
-        let image = image.ok_or_else(|| Error::Usage("an empty image".into()))?;
-        let mut out = std::io::Cursor::new(Vec::new());
-        image
-            .write_to(&mut out, image::ImageFormat::Png)
-            .map_err(|error| Error::Data { path: self.output.clone(), reason: error.to_string() })?;
-        self.write(out.get_ref())
-    }
-
-    fn write(&self, bytes: &[u8]) -> Result<()> {
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::Io { action: "write", path, source }
-        };
-        let folder = self.output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = densenet_registry::temporary_in(folder).map_err(io(folder))?;
-        std::io::Write::write_all(&mut file, bytes).map_err(io(&self.output))?;
-        file.persist(&self.output).map_err(|error| io(&self.output)(error.error))?;
-        Ok(())
+        output::write_file(&self.output, &serialize([("input", view)], Some(metadata)).map_err(failed)?)
     }
 }

@@ -65,6 +65,28 @@ impl Transform {
         (self.channels, self.protocol.crop, self.protocol.crop)
     }
 
+    /// The picture that one crop's input shows: normalisation undone, and rounded to bytes. Grey is repeated.
+    pub fn picture(&self, input: &[f32]) -> Rgb8 {
+        let Protocol { crop, channels, range, mean, std, .. } = &self.protocol;
+        let unit = match range {
+            Range::Unit => 255.0,
+            Range::Byte => 1.0,
+        };
+        let plane = crop * crop;
+        let byte = |at: usize, colour: usize| {
+            let source = if self.channels == 1 { 0 } else { colour };
+            let stored = match channels {
+                Channels::Bgr if self.channels == 3 => 2 - source,
+                _ => source,
+            };
+            let value = input.get(stored * plane + at).copied().unwrap_or_default() * std[stored] + mean[stored];
+            (value * unit).round().clamp(0.0, 255.0) as u8
+        };
+        let data = (0..plane).flat_map(|at| [0, 1, 2].map(|colour| byte(at, colour))).collect();
+        // A protocol's crop has at least one pixel.
+        Rgb8::new(*crop, *crop, data).unwrap_or_else(|_| Rgb8::black_pixel())
+    }
+
     /// Appends the input of one image, channel after channel.
     pub fn append(&self, image: &Rgb8, pixels: &mut Vec<f32>) -> Result<(), TransformError> {
         if self.channels == 1 { self.append_rgb(&luma(image), pixels) } else { self.append_rgb(image, pixels) }
@@ -227,6 +249,18 @@ mod tests {
             let pixels = apply(protocol, 3, &plain(300, 260, [255, 0, 0])).unwrap();
             assert_eq!(pixels.len(), 3 * 224 * 224);
             assert!((pixels[0] - (1.0 - 0.485) / 0.229).abs() < 1e-5, "{protocol}");
+        }
+    }
+
+    #[test]
+    fn a_picture_is_what_was_cut() {
+        let colours = [[200, 10, 60], [0, 255, 7]];
+        for protocol in ["pil-bilinear", "opencv-bilinear", "torch7"] {
+            for colour in colours {
+                let transform = Transform::new(&Protocol::named(protocol).unwrap(), 3).unwrap();
+                let picture = transform.picture(&apply(protocol, 3, &plain(300, 260, colour)).unwrap());
+                assert!(picture == plain(224, 224, colour), "{protocol}");
+            }
         }
     }
 

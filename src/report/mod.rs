@@ -1,5 +1,7 @@
 //! What evaluations have come to: results read back, set beside the published figures, and drawn.
 
+mod canvas;
+pub mod features;
 pub mod table;
 
 use std::path::{Path, PathBuf};

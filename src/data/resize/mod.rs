@@ -45,6 +45,11 @@ impl Rgb8 {
         }
     }
 
+    /// One black pixel.
+    pub(super) fn black_pixel() -> Self {
+        Self { width: 1, height: 1, data: vec![0; 3] }
+    }
+
     /// Pixels of a row.
     pub fn width(&self) -> usize {
         self.width
