@@ -84,6 +84,16 @@ impl Store {
 
     /// Opens MODEL: a file if there is one of that path, else a name, which is fetched first if the cache lacks it.
     pub fn model(&self, model: &str, progress: &mut dyn Progress) -> Result<Model> {
+        let offline = std::env::var_os("DENSENET_ZOO_OFFLINE").is_some_and(|value| !value.is_empty() && value != "0");
+        self.open_model(model, offline, progress)
+    }
+
+    /// The same, but what is not at hand is an error.
+    pub fn model_at_hand(&self, model: &str, progress: &mut dyn Progress) -> Result<Model> {
+        self.open_model(model, true, progress)
+    }
+
+    fn open_model(&self, model: &str, offline: bool, progress: &mut dyn Progress) -> Result<Model> {
         let path = Path::new(model);
         if path.is_file() || hf::is_folder(path) {
             return self.file(model, path);
@@ -93,7 +103,6 @@ impl Store {
         }
         let weight = self.catalogue.find(model)?;
         let cache = Cache::open_default()?;
-        let offline = std::env::var_os("DENSENET_ZOO_OFFLINE").is_some_and(|value| !value.is_empty() && value != "0");
         let record = self.fetch(weight, &cache, &FetchOptions { offline, ..FetchOptions::default() }, progress)?;
         weight.config()?;
         let object = record.converted.as_ref().unwrap_or(&record.original);

@@ -15,6 +15,7 @@ mod parity;
 mod plot;
 mod preprocess;
 mod progress;
+mod report;
 mod table;
 
 use std::path::PathBuf;
@@ -66,6 +67,8 @@ enum Command {
     Eval(eval::Eval),
     /// The published tables with what was measured beside them, from the results of eval.
     Table(table::Table),
+    /// One page of all results: tables, error against size, calibration, what was taken for what.
+    Report(report::Report),
     /// Where in an image the network sees a class: a class activation map over the image.
     Explain(explain::Explain),
     /// Pictures of what weights hold.
@@ -171,6 +174,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Classify(verb) => verb.run(&store),
         Command::Eval(verb) => verb.run(&store),
         Command::Table(verb) => verb.run(&store),
+        Command::Report(verb) => verb.run(&store),
         Command::Explain(verb) => verb.run(&store),
         Command::Plot(verb) => verb.run(&store),
         Command::Preprocess(verb) => verb.run(),

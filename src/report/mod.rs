@@ -1,7 +1,10 @@
 //! What evaluations have come to: results read back, set beside the published figures, and drawn.
 
 mod canvas;
+pub mod examples;
 pub mod features;
+pub mod page;
+mod scatter;
 pub mod table;
 
 use std::path::{Path, PathBuf};
