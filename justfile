@@ -41,6 +41,11 @@ bench-prepare VENV:
     cargo build --release
     benches/peers/prepare.sh {{VENV}}
 
+# The report of a real run in headless Chromium: wide, dark, on a phone, in print; pictures are left in FOLDER.
+look FOLDER:
+    cargo build --release
+    scripts/look-at-report.sh {{FOLDER}}
+
 # Licences, sources and advisories of the dependencies; needs cargo-deny.
 deny:
     cargo deny check

@@ -117,7 +117,7 @@ mod tests {
             let kernel: usize = shape.iter().skip(2).product();
             let value = |index: usize| {
                 let channel = (index / kernel % shape[1]) as f32;
-                if index / kernel / shape[1] % 2 == 0 { channel } else { -channel }
+                if (index / kernel / shape[1]).is_multiple_of(2) { channel } else { -channel }
             };
             let values = (0..shape.iter().product()).map(value).collect();
             Ok((shape, values))

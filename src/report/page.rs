@@ -31,18 +31,19 @@ const STYLE: &str = "
   :root { --ink: #e4e7ec; --paper: #14171c; --line: #363c46; --soft: #1d2229; --good: #57c272; --bad: #f2867d; }
 }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 68rem; padding: 1rem; font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
+body { margin: 0 auto; max-width: 76rem; padding: 1rem; font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.2rem; border-bottom: 1px solid var(--line); } h3 { font-size: 1rem; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
+table { border-collapse: collapse; font-size: .8rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
 th, td { padding: .2rem .6rem; text-align: left; border-bottom: 1px solid var(--line); }
 th { background: var(--soft); } td.n, th.n { text-align: right; }
 .reproduced, .within-interval { color: var(--good); } .differs { color: var(--bad); } .not-measured { opacity: .6; }
 .charts { display: flex; flex-wrap: wrap; gap: 1rem; } .charts figure { margin: 0; flex: 1 1 20rem; max-width: 27rem; }
 svg { max-width: 100%; height: auto; }
+code { overflow-wrap: anywhere; }
 .big { display: flex; flex-wrap: wrap; gap: .6rem; padding: 0; margin: .6rem 0; list-style: none; }
 .big li { background: var(--soft); border-radius: .4rem; padding: .5rem .8rem; } .big b { display: block; font-size: 1.25rem; }
-.images { display: flex; flex-wrap: wrap; gap: .4rem; align-items: end; margin: .2rem 0 1rem; }
+.images { display: flex; flex-wrap: wrap; gap: .4rem; align-items: start; margin: .2rem 0 1rem; }
 .images figure { margin: 0; font-size: .7rem; max-width: 8rem; overflow-wrap: anywhere; } .images img { display: block; image-rendering: auto; }
 .note { font-size: .85rem; opacity: .8; }
 @media print { body { max-width: none; font-size: 11px; } h2, figure, .images { break-inside: avoid; } details > * { display: revert; } }

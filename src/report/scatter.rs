@@ -90,9 +90,13 @@ pub(super) fn errors(title: &str, x_name: &str, points: &[Point]) -> String {
         plot.canvas.circle(place, 4.5, look, Some(title));
         if !point.measured {
             let short = point.name.trim_start_matches("densenet-");
-            // Inside the drawing, on the side with room.
-            let (anchor, shift) =
-                if place.0 > LEFT + SIDE.0 * 0.75 { (Anchor::End, -8.0) } else { (Anchor::Start, 8.0) };
+            // On the side with room: inside the drawing, and away from a neighbour.
+            let close = |other: &Point| {
+                let (x, y) = plot.place(other.x, other.y);
+                x > place.0 && x - place.0 < 40.0 && (y - place.1).abs() < 12.0
+            };
+            let left = place.0 > LEFT + SIDE.0 * 0.75 || points.iter().any(close);
+            let (anchor, shift) = if left { (Anchor::End, -8.0) } else { (Anchor::Start, 8.0) };
             plot.canvas.text((place.0 + shift, place.1 + 4.0), anchor, short);
         }
     }
@@ -147,10 +151,10 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_inside() {
-        assert_eq!(ticks((0.0, 1.0)), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
+        assert_eq!(ticks((0.0, 1.0)), [0, 1, 2, 3, 4, 5].map(|index| f64::from(index) * 0.2));
         assert_eq!(ticks((20.1, 25.4)), [22.0, 24.0]);
         assert_eq!(ticks((0.0, 78.0)), [0.0, 20.0, 40.0, 60.0]);
-        assert_eq!([number(0.6000000000000001), number(20.0), number(0.25)], ["0.6", "20", "0.25"]);
+        assert_eq!([number(3.0 * 0.2), number(20.0), number(0.25)], ["0.6", "20", "0.25"]);
         assert_eq!(range(std::iter::empty(), false), (0.0, 1.0));
     }
 

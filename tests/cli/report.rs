@@ -69,3 +69,99 @@ fn a_run_stands_beside_what_was_published_and_can_be_checked() {
     assert_eq!(outcome.code, 5);
     assert!(outcome.stderr.contains("other.json: "), "{}", outcome.stderr);
 }
+
+#[test]
+fn the_report_is_one_page_that_asks_for_nothing() {
+    let folder = results();
+    let page = folder.path().join("report.html");
+    let report =
+        |more: &[&str]| at(folder.path(), "report", "results", &[&["-o", page.to_str().unwrap()], more].concat());
+    let outcome = report(&["--title", "Digits <&> more"]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
+    assert!(outcome.stdout.ends_with("report.html: 1 runs, 8 images of errors\n"), "{}", outcome.stdout);
+    let html = fs::read_to_string(&page).unwrap();
+    assert!(html.contains("<title>Digits &lt;&amp;&gt; more</title>"));
+    // Eight images, and two maps for each of the three commonest errors.
+    assert_eq!(html.matches("<img src=\"data:image/png;base64,").count(), 8 + 6);
+    assert_eq!(html.matches("<svg").count(), 4);
+    assert!(html.contains("<title>densenet-169: 23.600 % published, parameters, M 14.15</title>"));
+    assert!(html.contains("<b>0</b> taken for <b>6</b>, 1 time"));
+    assert!(html.contains("class=\"reproduced\""));
+    // Only the name of SVG's own language is an address.
+    let addresses = html.matches("http").count();
+    assert_eq!((addresses, html.matches("xmlns=\"http://www.w3.org/2000/svg\"").count()), (4, 4));
+    assert!(!html.contains("<script") && !html.contains("<link"));
+
+    assert_eq!(report(&[]).code, 4);
+    // Without predictions there is nothing to show pictures of.
+    fs::remove_file(folder.path().join("results/digits.jsonl")).unwrap();
+    let outcome = report(&["--force"]);
+    assert!(outcome.stdout.ends_with("report.html: 1 runs, 0 images of errors\n"), "{}", outcome.stdout);
+    assert!(fs::read_to_string(&page).unwrap().contains("0 taken for 6, 1 times"));
+    assert_eq!(at(folder.path(), "report", "nothing", &["-o", "x.html"]).code, 4);
+}
+
+#[test]
+fn a_class_map_adds_up_to_the_logit() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = crate::run::path("torch7/d_imagenet_mem2/model_1.t7");
+    let picture = folder.path().join("cam.png");
+    let photo = crate::run::path("preproc/photo_320x240_444.jpg");
+    let explain = |more: &[&str]| {
+        let arguments =
+            ["explain", &model, &photo, "-o", picture.to_str().unwrap(), "--device", "cpu", "--format", "json"];
+        run(folder.path(), &[&arguments[..], more].concat())
+    };
+    let outcome = explain(&["--class", "goldfish"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let found: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!((&found["class"], &found["name"]), (&1.into(), &"goldfish, Carassius auratus".into()));
+    let map: Vec<Vec<f64>> = serde_json::from_value(found["map"].clone()).unwrap();
+    assert_eq!((map.len(), map[0].len()), (7, 7));
+    // The classifier reads the mean: the map's mean and the bias are the logit.
+    let store = densenet_zoo::store::Store::open(&[]).unwrap();
+    let opened = store.model(&model, &mut densenet_registry::Silent).unwrap();
+    let bias = f64::from(opened.tensor("classifier.bias").unwrap().1[1]);
+    let mean = map.iter().flatten().sum::<f64>() / 49.0;
+    let logit = found["logit"].as_f64().unwrap();
+    assert!((mean + bias - logit).abs() < 1e-5, "{mean} + {bias} is not {logit}");
+    let drawn = image::open(&picture).unwrap().to_rgb8();
+    assert_eq!(drawn.dimensions(), (224, 224));
+
+    assert_eq!(explain(&[]).code, 4);
+    let outcome = explain(&["--force", "--class", "1000"]);
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.stderr.contains("\"1000\" is none of the network's 1000 classes"), "{}", outcome.stderr);
+    // Without a class, the likeliest: what classify says.
+    let likeliest: Value = serde_json::from_str(&explain(&["--force"]).stdout).unwrap();
+    let said = run(folder.path(), &["classify", &model, &photo, "--device", "cpu", "--format", "json"]);
+    let said: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(likeliest["class"], said["images"][0]["top"][0]["class"]);
+}
+
+#[test]
+fn weights_are_drawn_as_svg_and_png() {
+    let folder = tempfile::tempdir().unwrap();
+    let plot = |name: &str, more: &[&str]| {
+        let output = folder.path().join(name);
+        run(folder.path(), &[&["plot", "features", "digits", "-o", output.to_str().unwrap()], more].concat())
+    };
+    let outcome = plot("d.svg", &["--format", "json"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let found: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    // Three blocks of three layers; the last target is what follows the block.
+    let targets: Vec<Vec<usize>> = found["blocks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|block| {
+            block["targets"].as_array().unwrap().iter().map(|target| target.as_array().unwrap().len()).collect()
+        })
+        .collect();
+    assert_eq!(targets, vec![vec![1, 2, 3, 4]; 3]);
+    let svg = fs::read_to_string(folder.path().join("d.svg")).unwrap();
+    assert_eq!(svg.matches("<title>").count(), 30);
+    assert_eq!(plot("d.png", &[]).code, 0);
+    assert_eq!(image::open(folder.path().join("d.png")).unwrap().to_rgb8().dimensions(), (884, 468));
+    assert_eq!((plot("d.png", &[]).code, plot("d.pdf", &[]).code), (4, 2));
+}
