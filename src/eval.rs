@@ -101,6 +101,8 @@ pub struct Setup<'a> {
     pub threads: usize,
     /// The part of the data set to run.
     pub shard: Shard,
+    /// Whether every prediction keeps the network's outputs.
+    pub keep_outputs: bool,
     /// Images of that part to pass over: whole batches that an earlier run did.
     pub skip: usize,
 }
@@ -131,7 +133,11 @@ pub fn evaluate(network: &DenseNet, setup: &Setup, mut observe: impl FnMut(&Step
         evaluation.bad.extend(batch.bad_images(samples));
         let outputs = if good.is_empty() { Vec::new() } else { run(network, setup.transform, batch, setup.device)? };
         for (sample, row) in good.iter().zip(outputs.chunks_exact(network.config().num_classes)) {
-            evaluation.count(prediction(sample, row, setup.classes)?);
+            let mut said = prediction(sample, row, setup.classes)?;
+            if setup.keep_outputs {
+                said.outputs = row.to_vec();
+            }
+            evaluation.count(said);
         }
         evaluation.seconds = start.elapsed().as_secs_f64();
         observe(&Step {
@@ -156,7 +162,8 @@ fn prediction(sample: &Sample, row: &[f32], classes: &[usize]) -> Result<Predict
     let power = |value: f32| (f64::from(value) - f64::from(most)).exp();
     let sum: f64 = row.iter().map(|&value| power(value)).sum();
     let right: f64 = labels.iter().filter_map(|&class| row.get(class)).map(|&value| power(value)).sum();
-    Ok(Prediction { image: sample.id.clone(), labels, top, confidence: 1.0 / sum, loss: -(right / sum).ln() })
+    let (confidence, loss) = (1.0 / sum, -(right / sum).ln());
+    Ok(Prediction { image: sample.id.clone(), labels, top, confidence, loss, outputs: Vec::new() })
 }
 
 /// The outputs of a batch's good images, (images, classes) row by row. Those of ten crops are summed, as the original does

@@ -17,6 +17,9 @@ pub struct Prediction {
     pub confidence: f64,
     /// -ln of the probability of the right class, of all right ones together.
     pub loss: f64,
+    /// What the network gave each class, where that was asked for; of ten crops, the sums.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<f32>,
 }
 
 impl Prediction {
@@ -242,7 +245,7 @@ mod tests {
     use super::*;
 
     fn prediction(label: usize, top: &[usize], confidence: f64, loss: f64) -> Prediction {
-        Prediction { image: "x".into(), labels: vec![label], top: top.to_vec(), confidence, loss }
+        Prediction { image: "x".into(), labels: vec![label], top: top.to_vec(), confidence, loss, outputs: Vec::new() }
     }
 
     #[test]

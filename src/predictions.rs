@@ -39,6 +39,9 @@ pub struct Header {
     pub batch_size: usize,
     /// Where the network ran.
     pub device: String,
+    /// Whether the network's outputs are kept.
+    #[serde(default)]
+    pub logits: bool,
     /// The part.
     pub shard: Shard,
 }

@@ -63,6 +63,7 @@ impl Demo {
             batch: 60,
             threads: 2,
             shard: Shard::WHOLE,
+            keep_outputs: false,
             skip: 0,
         };
         let mut logits = Vec::new();

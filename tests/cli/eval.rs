@@ -98,6 +98,21 @@ fn parts_merged_and_runs_resumed_are_the_whole_run_byte_for_byte() {
         eval(&["--predictions", &file("resumed"), "--resume"]);
         assert!(std::fs::read_to_string(file("resumed")).unwrap() == whole, "cut at {bytes}");
     }
+    // With the outputs, the best class is the largest of them, and a run without them is another.
+    eval(&["--predictions", &file("logits"), "--logits"]);
+    let logits = std::fs::read_to_string(file("logits")).unwrap();
+    for (line, plain) in logits.lines().zip(whole.lines()).skip(1) {
+        let (mut line, plain): (serde_json::Value, serde_json::Value) =
+            (serde_json::from_str(line).unwrap(), serde_json::from_str(plain).unwrap());
+        let outputs = line["outputs"].as_array().unwrap().clone();
+        let largest = (0..10).max_by(|&a, &b| outputs[a].as_f64().partial_cmp(&outputs[b].as_f64()).unwrap());
+        assert_eq!((outputs.len(), line["top"][0].as_u64()), (10, largest.map(|class| class as u64)));
+        line.as_object_mut().unwrap().remove("outputs");
+        assert_eq!(line, plain);
+    }
+    let arguments =
+        ["eval", "digits", "--data", "digits", "--device", "cpu", "--resume", "--predictions", &file("logits")];
+    assert!(run(folder.path(), &arguments).stderr.contains("of another run"));
     let outcome = run(folder.path(), &["eval", "compare", &file("whole"), &file("resumed")]);
     assert!(outcome.stdout.contains("McNemar's exact p = 1.0000"), "{}", outcome.stdout);
 }

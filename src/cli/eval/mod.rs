@@ -69,6 +69,9 @@ struct Run {
     /// Write what was said of each image, a line of JSON each.
     #[arg(long, value_name = "FILE")]
     predictions: Option<PathBuf>,
+    /// With the predictions, what the network gave every class.
+    #[arg(long, requires = "predictions")]
+    logits: bool,
     /// Go on with the predictions of a run that was ended.
     #[arg(long, requires = "predictions")]
     resume: bool,
@@ -158,6 +161,7 @@ impl Run {
             batch: usize::from(self.batch_size),
             threads: self.threads(),
             shard: header.shard,
+            keep_outputs: self.logits,
             skip: done.len(),
         };
         let bar = progress::images(header.shard.range(header.images, header.batch_size).len() - done.len());
@@ -251,6 +255,7 @@ impl Run {
             images: dataset.samples.len(),
             batch_size: usize::from(self.batch_size),
             device: self.compute.device.resolve().to_string(),
+            logits: self.logits,
             shard: shard.unwrap_or(Shard::WHOLE),
         }
     }

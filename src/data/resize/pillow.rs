@@ -194,6 +194,25 @@ mod tests {
     }
 
     #[test]
+    fn a_part_is_cut_from_the_whole() {
+        for [width, height, to_width, to_height] in SHAPES {
+            let image = noise(width, height);
+            for (_, filter) in FILTERS {
+                let whole = resize(&image, to_width, to_height, filter);
+                let (columns, rows) =
+                    (to_width / 3..to_width, to_height / 2..to_height.div_ceil(2).max(to_height / 2 + 1));
+                let part = resize_part(&image, (to_width, to_height), filter, (columns.clone(), rows.clone()));
+                let cut: Vec<u8> = rows
+                    .clone()
+                    .flat_map(|y| whole.data[3 * to_width * y..][..3 * to_width][3 * columns.start..].to_vec())
+                    .collect();
+                assert!(part.data == cut, "{width}x{height} to {to_width}x{to_height}");
+                assert_eq!((part.width, part.height), (columns.len(), rows.len()));
+            }
+        }
+    }
+
+    #[test]
     fn equals_pillow_to_the_byte() {
         let expected = json("preproc/expected.json");
         let mut images = 0;
