@@ -34,6 +34,10 @@ pub(super) struct List {
     /// What `convert` reads today.
     #[arg(long)]
     convertible: bool,
+    /// Instead, the files of a repository of the Hugging Face Hub: sizes, digests, and their addresses for a catalogue of your
+    /// own. Private ones need HF_TOKEN or `hf auth login`.
+    #[arg(long, value_name = "ORG/REPO[@REVISION]", conflicts_with_all = ["arch", "format_of", "licence", "digest", "convertible", "sort"])]
+    hub: Option<String>,
     /// In this order; what is not known comes last.
     #[arg(long, value_enum, value_name = "BY")]
     sort: Option<Sort>,
@@ -82,8 +86,36 @@ pub(super) struct Info {
     print: FormatArg,
 }
 
+/// The files of a repository of the Hub.
+#[cfg(feature = "hub")]
+fn hub(repository: &str, format: ListFormat) -> Result<()> {
+    let files = densenet_registry::hub::list(repository)?;
+    if matches!(format, ListFormat::Json) {
+        let entry = |file: &densenet_registry::hub::HubFile| json!({"path": file.path, "size": file.size, "sha256": file.sha256, "address": file.address});
+        return output::print_json(&files.iter().map(entry).collect());
+    }
+    let header = ["address", "bytes", "sha256"];
+    let rows: Vec<Vec<String>> = files
+        .iter()
+        .map(|file| vec![file.address.clone(), output::thousands(file.size), file.sha256.clone().unwrap_or_default()])
+        .collect();
+    if matches!(format, ListFormat::Markdown) {
+        let lines: Vec<String> = rows.iter().map(|row| format!("| {} |", row.join(" | "))).collect();
+        return output::print(&format!("| {} |\n|---|--:|---|\n{}", header.join(" | "), lines.join("\n")));
+    }
+    output::print(&output::table(&header, &[1], rows))
+}
+
+#[cfg(not(feature = "hub"))]
+fn hub(_: &str, _: ListFormat) -> Result<()> {
+    Err(densenet_zoo::Error::Usage("--hub is not in this build; build with --features hub".into()))
+}
+
 impl List {
     pub(super) fn run(self, store: &Store) -> Result<()> {
+        if let Some(repository) = &self.hub {
+            return hub(repository, self.format);
+        }
         let mut weights: Vec<_> = store.catalogue.weights().iter().filter(|weight| self.takes(weight)).collect();
         if let Some(sort) = self.sort {
             weights.sort_by(|a, b| sort.order(a, b));

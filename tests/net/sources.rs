@@ -51,6 +51,41 @@ fn hugging_face_s_address_can_be_another_and_a_token_is_not_sent_in_the_clear() 
 }
 
 #[test]
+#[cfg(not(feature = "hub"))]
+fn without_the_hub_s_client_its_list_says_what_to_build() {
+    let outcome = Zoo::new(&[]).run(&["list", "--hub", "org/repo"], &[]);
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.stderr.contains("build with --features hub"), "{}", outcome.stderr);
+}
+
+#[test]
+#[cfg(feature = "hub")]
+fn a_repository_s_files_are_listed_with_their_digests() {
+    let listed = r#"[{"type": "directory", "oid": "1", "size": 0, "path": "a"},
+        {"type": "file", "oid": "2", "size": 12, "path": "config.json"},
+        {"type": "file", "oid": "3", "size": 32342954, "path": "a/model.safetensors",
+         "lfs": {"oid": "ab12", "sha256": "ab12", "size": 32342954, "pointerSize": 134}}]"#;
+    let page = answer("200 OK", "Content-Type: application/json\r\n", listed.as_bytes());
+    let hub = Server::of([("/api/models/org/repo/tree/v1?recursive=true", page)]);
+    let zoo = Zoo::new(&[]);
+    let environment = [("HF_ENDPOINT", hub.url("")), ("HF_TOKEN", "hf_secret".to_owned())];
+    let environment = [(environment[0].0, environment[0].1.as_str()), (environment[1].0, environment[1].1.as_str())];
+    let outcome = zoo.run(&["list", "--hub", "org/repo@v1"], &environment);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let lines: Vec<_> = outcome.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+    assert_eq!(lines[1], ["hf:org/repo@v1/a/model.safetensors", "32,342,954", "ab12"]);
+    assert_eq!(lines[2], ["hf:org/repo@v1/config.json", "12"]);
+    assert_eq!(hub.requests()[0].header("authorization"), Some("Bearer hf_secret"));
+    let json: serde_json::Value =
+        serde_json::from_str(&zoo.run(&["list", "--hub", "org/repo@v1", "--format", "json"], &environment).stdout)
+            .unwrap();
+    assert_eq!((&json[0]["sha256"], &json[1]["sha256"]), (&"ab12".into(), &serde_json::Value::Null));
+    let outcome = zoo.run(&["list", "--hub", "org/other"], &environment);
+    assert_eq!(outcome.code, 3, "{}", outcome.stderr);
+    assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+}
+
+#[test]
 fn a_file_of_hugging_face_s_own_cache_is_taken_if_it_is_right() {
     let server = Server::of([("/org/repo/resolve/main/tiny.pt", ok(&good()))]);
     let zoo = Zoo::new(&["hf:org/repo@main/tiny.pt".to_owned()]);

@@ -15,7 +15,7 @@ mod error;
 mod fetch;
 mod http;
 #[cfg(feature = "hub")]
-mod hub;
+pub mod hub;
 mod lock;
 mod partial;
 mod progress;

@@ -1,6 +1,7 @@
 //! From the address in a catalogue to where bytes can be read.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ impl Source {
                 let Hub { repo, revision, file } =
                     Hub::of(rest).ok_or_else(|| bad("must be hf:org/repo@revision/file"))?;
                 let url = format!("{}/{repo}/resolve/{revision}/{file}", hub_endpoint().trim_end_matches('/'));
-                let token = env::var("HF_TOKEN").ok().filter(|token| !token.is_empty() && is_https(&url));
+                let token = hub_token().filter(|_| is_https(&url));
                 Ok(Self::Http { url, token })
             }
             "gdrive" => {
@@ -79,9 +80,7 @@ impl<'a> Hub<'a> {
 /// revision by its name in `refs` or its hash. It is verified like any other.
 pub(crate) fn hub_cached(url: &str) -> Option<PathBuf> {
     let Hub { repo, revision, file } = Hub::of(url.strip_prefix("hf:")?)?;
-    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let home = || set("HOME").map(|home| home.join(".cache/huggingface"));
-    let cache = set("HF_HUB_CACHE").or_else(|| Some(set("HF_HOME").or_else(home)?.join("hub")))?;
+    let cache = set("HF_HUB_CACHE").map(PathBuf::from).or_else(|| Some(hub_home()?.join("hub")))?;
     let model = cache.join(format!("models--{}", repo.replace('/', "--")));
     let named = std::fs::read_to_string(model.join("refs").join(revision)).ok();
     let commit = named.as_deref().map_or(revision, str::trim);
@@ -126,11 +125,26 @@ fn is_https(url: &str) -> bool {
     url.split_once(':').is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("https"))
 }
 
+/// `HF_TOKEN`, else what `hf auth login` keeps in a file.
+fn hub_token() -> Option<String> {
+    let home = || hub_home().map(|home| home.join("token"));
+    let kept = || std::fs::read_to_string(set("HF_TOKEN_PATH").map(PathBuf::from).or_else(home)?).ok();
+    let token = set("HF_TOKEN").and_then(|token| token.into_string().ok()).or_else(kept)?;
+    Some(token.trim().to_owned()).filter(|token| !token.is_empty())
+}
+
+/// A variable that is not empty.
+fn set(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// Where Hugging Face's own client keeps its things.
+fn hub_home() -> Option<PathBuf> {
+    let home = || set("HOME").map(|home| PathBuf::from(home).join(".cache/huggingface"));
+    set("HF_HOME").map(PathBuf::from).or_else(home)
+}
+
 fn hub_endpoint() -> String {
-    #[cfg(feature = "hub")]
-    if let Some(endpoint) = crate::hub::endpoint() {
-        return endpoint;
-    }
     env::var("HF_ENDPOINT").ok().filter(|url| !url.is_empty()).unwrap_or_else(|| "https://huggingface.co".to_owned())
 }
 

@@ -128,6 +128,17 @@ mod tests {
     }
 
     #[test]
+    fn a_short_file_cannot_claim_many_pixels() {
+        let mut claims = fixtures::read("jpeg/progressive_grey.jpg");
+        let at = claims.windows(2).position(|pair| pair == [0xff, 0xc2]).unwrap();
+        claims[at + 5..at + 9].copy_from_slice(&[0x27, 0x10, 0x27, 0x10]);
+        let error = jpeg::decode(&claims).unwrap_err().to_string();
+        assert!(error.ends_with("more pixels than so short a file can hold"), "{error}");
+        claims[at + 5..at + 9].copy_from_slice(&[0xff; 4]);
+        assert!(jpeg::decode(&claims).unwrap_err().to_string().contains("more than 178,956,970 pixels"));
+    }
+
+    #[test]
     fn damage_never_panics() {
         let mut state = 3_u32;
         let mut next = |bound: usize| {

@@ -38,8 +38,8 @@ pub(super) struct Component {
 }
 
 impl Frame {
-    /// From the body of a frame header (T.81, B.2.2).
-    pub(super) fn parse(body: &[u8], progressive: bool, at: usize) -> Result<Self, JpegError> {
+    /// From the body of a frame header (T.81, B.2.2) of a file of so many bytes.
+    pub(super) fn parse(body: &[u8], progressive: bool, at: usize, length: usize) -> Result<Self, JpegError> {
         let bad = |what| JpegError::Malformed { at, what };
         let [precision, y1, y2, x1, x2, count, specs @ ..] = body else { return Err(bad("the frame header is short")) };
         let (height, width) =
@@ -68,6 +68,12 @@ impl Frame {
         let (most_h, most_v) = (most(|(h, _)| h), most(|(_, v)| v));
         if specs.iter().map(factors).any(|(h, v)| most_h % h != 0 || most_v % v != 0) {
             return Err(JpegError::Unsupported("sampling factors that are no whole multiples of each other"));
+        }
+        // Every block takes a bit at least, so that the file bounds what is allocated.
+        let units = width.div_ceil(8 * most_h) * height.div_ceil(8 * most_v);
+        let blocks: usize = specs.iter().map(factors).map(|(h, v)| units * h * v).sum();
+        if blocks / 8 > length {
+            return Err(bad("more pixels than so short a file can hold"));
         }
         let components = specs.iter().map(|spec| {
             let (h, v) = factors(spec);

@@ -91,7 +91,7 @@ impl File {
         let malformed = |what| JpegError::Malformed { at, what };
         match marker {
             0xc0..=0xc2 if self.frame.is_some() => return Err(malformed("a second frame header")),
-            0xc0..=0xc2 => self.frame = Some(Frame::parse(segment, marker == 0xc2, at)?),
+            0xc0..=0xc2 => self.frame = Some(Frame::parse(segment, marker == 0xc2, at, bytes.len())?),
             0xc9 | 0xca => return Err(JpegError::Unsupported("arithmetic coding")),
             0xc3 | 0xc5..=0xc7 | 0xcb | 0xcd..=0xcf => {
                 return Err(JpegError::Unsupported("a lossless or hierarchical frame"));
