@@ -46,7 +46,7 @@ impl Report {
 /// The run with class names and pictures, as far as model and images are still at hand. Nothing is fetched.
 fn illustrated(store: &Store, measured: Measured) -> Run {
     let mut notes = Vec::new();
-    let model = store.model_at_hand(&measured.model, &mut Silent).and_then(|model| same(&measured, model));
+    let model = store.model_at_hand(&measured.run.model, &mut Silent).and_then(|model| same(&measured, model));
     let model = model.map_err(|error| notes.push(format!("without maps: {error}"))).ok();
     let labels = model.as_ref().map_or_else(|| numbered(&measured), |model| model.labels.clone());
     let found = examples::examples(&measured, model.as_ref());
@@ -56,15 +56,15 @@ fn illustrated(store: &Store, measured: Measured) -> Run {
 
 /// The model, if it is still the one that was evaluated.
 fn same(measured: &Measured, model: Model) -> Result<Model> {
-    if model.source.sha256 == measured.sha256 {
+    if model.source.sha256 == measured.run.sha256 {
         return Ok(model);
     }
-    Err(Error::Usage(format!("{} is another file now than the one that was evaluated", measured.model)))
+    Err(Error::Usage(format!("{} is another file now than the one that was evaluated", measured.run.model)))
 }
 
 /// ImageNet's names where a class count says so, else numbers.
 fn numbered(measured: &Measured) -> Labels {
-    let imagenet = measured.dataset.starts_with("imagenet");
+    let imagenet = measured.run.dataset.starts_with("imagenet");
     let most = measured.summary.per_class.iter().map(|class| class.label + 1).max().unwrap_or(1);
     Labels::new(None, if imagenet { 1000 } else { most })
 }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use densenet_zoo::report::Measured;
-use densenet_zoo::report::table::{HEADER, Row, Set, Verdict, cells, csv, markdown, rows};
+use densenet_zoo::report::table::{Row, Set, Verdict, rows};
+use densenet_zoo::report::text::{HEADER, cells, csv, markdown};
 use densenet_zoo::store::Store;
 use densenet_zoo::{Error, Result};
 use serde_json::json;
@@ -47,8 +48,8 @@ impl Table {
             rows.retain(|row| row.measured.is_some());
         }
         for result in results.iter().filter(|result| !stands_somewhere(result, &rows)) {
-            let Measured { path, architecture, dataset, .. } = result;
-            eprintln!("{}: nothing is published for {architecture} on {dataset}", path.display());
+            let (path, run) = (result.path.display(), &result.run);
+            eprintln!("{path}: nothing is published for {} on {}", run.architecture, run.dataset);
         }
         let text = match self.format {
             TableFormat::Human => shown(&rows, |set, rows| {
@@ -74,7 +75,7 @@ fn shown(rows: &[Row], one: impl Fn(Set, &[Row]) -> String) -> String {
 }
 
 fn stands_somewhere(result: &Measured, rows: &[Row]) -> bool {
-    rows.iter().filter_map(|row| row.measured.as_ref()).any(|found| found.weights == result.model)
+    rows.iter().filter_map(|row| row.measured.as_ref()).any(|found| found.weights == result.run.model)
 }
 
 fn check(rows: &[Row], most: f64) -> Result<()> {

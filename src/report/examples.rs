@@ -32,23 +32,26 @@ pub struct Example {
 }
 
 /// The images of each of the commonest confusions of a run whose predictions were kept; `model` explains the first ones.
-pub fn examples(run: &Measured, model: Option<&Model>) -> Result<Vec<Example>> {
-    if run.predictions.is_empty() {
+pub fn examples(measured: &Measured, model: Option<&Model>) -> Result<Vec<Example>> {
+    if measured.predictions.is_empty() {
         return Ok(Vec::new());
     }
-    let dataset = Dataset::open(&run.data, &LabelSet::Original)?;
-    let explainer = model.map(|model| Explainer::new(run, model)).transpose()?;
+    let dataset = Dataset::open(&measured.run.data, &LabelSet::Original)?;
+    let explainer = model.map(|model| Explainer::new(measured, model)).transpose()?;
     let mut examples = Vec::new();
-    for (rank, &confusion) in run.summary.confusions.iter().enumerate() {
+    for (rank, &confusion) in measured.summary.confusions.iter().enumerate() {
         let is_one = |prediction: &&crate::metrics::Prediction| {
             prediction.labels.first() == Some(&confusion.label)
                 && prediction.top.first() == Some(&confusion.predicted)
                 && !prediction.top1()
         };
         let mut example = Example { confusion, images: Vec::new(), maps: None };
-        for prediction in run.predictions.iter().filter(is_one).take(MOST) {
+        for prediction in measured.predictions.iter().filter(is_one).take(MOST) {
             let Some(sample) = dataset.samples.iter().find(|sample| sample.id == prediction.image) else {
-                return Err(Error::Usage(format!("{}: {} is not among the data any more", run.data, prediction.image)));
+                return Err(Error::Usage(format!(
+                    "{}: {} is not among the data any more",
+                    measured.run.data, prediction.image
+                )));
             };
             let pixels = sample.image.pixels()?;
             if let Some(explainer) = explainer.as_ref().filter(|_| rank < EXPLAINED && example.images.is_empty()) {
@@ -68,10 +71,13 @@ struct Explainer {
 }
 
 impl Explainer {
-    fn new(run: &Measured, model: &Model) -> Result<Self> {
+    fn new(measured: &Measured, model: &Model) -> Result<Self> {
         // A result names its protocol; the model's own may be a described one of that name.
-        let protocol =
-            if model.protocol.name == run.protocol { model.protocol.clone() } else { Protocol::named(&run.protocol)? };
+        let protocol = if model.protocol.name == measured.run.protocol {
+            model.protocol.clone()
+        } else {
+            Protocol::named(&measured.run.protocol)?
+        };
         Ok(Self {
             network: model.network(&Device::Cpu, DType::F32)?,
             transform: Transform::new(&protocol, model.config.in_channels)?,

@@ -6,38 +6,24 @@ pub mod features;
 pub mod page;
 mod scatter;
 pub mod table;
+pub mod text;
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::eval::Shard;
 use crate::metrics::{Prediction, Summary};
-use crate::predictions::Predictions;
+use crate::predictions::{Header, Predictions};
 
 /// One evaluation, from the JSON that `eval` printed or from its predictions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
     /// The file that it was read from.
     pub path: PathBuf,
-    /// The model, as it was asked for.
-    pub model: String,
-    /// The sha256 of its file.
-    pub sha256: String,
-    /// The network.
-    pub architecture: String,
-    /// The protocol's name.
-    pub protocol: String,
-    /// Crops an image.
-    pub crops: usize,
-    /// What decoded the images.
-    pub decoder: String,
-    /// The data, as it was asked for.
-    pub data: String,
-    /// What it is: `imagenet-val`.
-    pub dataset: String,
-    /// Where the network ran.
-    pub device: String,
+    /// What was run.
+    pub run: Header,
     /// All figures.
     pub summary: Summary,
     /// Images that could not be read.
@@ -72,25 +58,21 @@ impl Measured {
     }
 
     fn from_result(path: &Path, value: &Value) -> Result<Self> {
-        let bad = |what: &str| Error::data(path, format!("no result of eval: {what} is missing or malformed"));
-        let text = |name: &str| value[name].as_str().map(str::to_owned).ok_or_else(|| bad(name));
-        if value["shard"]["of"].as_u64() != Some(1) {
+        let mut header = value.clone();
+        // A result describes its protocol whole.
+        if let Some(name) = value["protocol"]["name"].as_str() {
+            header["protocol"] = name.into();
+        }
+        let bad = |error: serde_json::Error| Error::data(path, format!("no result of eval: {error}"));
+        let run: Header = serde_json::from_value(header).map_err(bad)?;
+        if run.shard != Shard::WHOLE {
             return Err(Error::data(path, "a part of a run; `eval merge` makes the whole of them"));
         }
-        let protocol = value["protocol"].as_str().or_else(|| value["protocol"]["name"].as_str());
-        let summary: Summary = serde_json::from_value(value["summary"].clone()).map_err(|_| bad("summary"))?;
+        let summary: Summary = serde_json::from_value(value["summary"].clone()).map_err(bad)?;
         let seconds = value["seconds"].as_f64().filter(|&seconds| seconds > 0.0);
         Ok(Self {
             path: path.to_owned(),
-            model: text("model")?,
-            sha256: text("sha256")?,
-            architecture: text("architecture")?,
-            protocol: protocol.ok_or_else(|| bad("protocol"))?.to_owned(),
-            crops: value["crops"].as_u64().ok_or_else(|| bad("crops"))? as usize,
-            decoder: text("decoder")?,
-            data: text("data")?,
-            dataset: text("dataset")?,
-            device: text("device")?,
+            run,
             bad: value["bad"].as_array().map_or(0, Vec::len),
             rate: seconds.map(|seconds| summary.images as f64 / seconds),
             summary,
@@ -102,37 +84,21 @@ impl Measured {
         // A whole run is a merge of one part, which checks that it is finished.
         let file = Predictions::merge(vec![(path, Predictions::open(path)?)])?;
         let predictions = file.said();
-        let header = file.header.clone();
         Ok(Self {
             path: path.to_owned(),
-            model: header.model,
-            sha256: header.sha256,
-            architecture: header.architecture,
-            protocol: header.protocol,
-            crops: header.crops,
-            decoder: header.decoder,
-            data: header.data,
-            dataset: header.dataset,
-            device: header.device,
             summary: Summary::of(&predictions),
             bad: file.bad().len(),
             rate: None,
             predictions,
+            run: file.header,
         })
     }
 
     fn is_run_of(&self, other: &Self) -> bool {
+        // How many images the data have is not what a result says: it says how many were counted.
         let key = |one: &Self| {
-            (
-                one.sha256.clone(),
-                one.protocol.clone(),
-                one.crops,
-                one.decoder.clone(),
-                one.data.clone(),
-                one.dataset.clone(),
-                one.summary.top1_error.wrong,
-                one.summary.images,
-            )
+            let run = Header { images: one.summary.images, logits: false, tool: String::new(), ..one.run.clone() };
+            (run, one.summary.top1_error.wrong)
         };
         key(self) == key(other)
     }

@@ -7,10 +7,12 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::Measured;
 use super::examples::Example;
 use super::scatter::{self, Point};
-use super::table::{HEADER, Row, Set, Verdict, cells};
+use super::table::{Row, Set, Verdict};
+use super::text::{HEADER, cells};
 use crate::data::labels::Labels;
 use crate::data::resize::Rgb8;
 use crate::metrics::Rate;
+use crate::predictions::Header;
 
 /// One evaluation with what illustrates it.
 #[derive(Clone, Debug)]
@@ -87,10 +89,10 @@ fn overview(runs: &[Run]) -> Markup {
                 }
                 @for Run { measured, .. } in runs {
                     tr {
-                        td { (measured.model) }
-                        td { (measured.dataset) }
-                        td { (measured.protocol) }
-                        td.n { (measured.crops) }
+                        td { (measured.run.model) }
+                        td { (measured.run.dataset) }
+                        td { (measured.run.protocol) }
+                        td.n { (measured.run.crops) }
                         td.n { (measured.summary.images) }
                         td.n { (rate(&measured.summary.top1_error)) }
                         td.n { (rate(&measured.summary.top5_error)) }
@@ -166,7 +168,7 @@ fn size(rows: &[Row], runs: &[Run]) -> Markup {
         ]
     });
     // Networks that are in no table still have an error and a size.
-    let free: Vec<&Run> = runs.iter().filter(|run| networks::find(&run.measured.architecture).is_none()).collect();
+    let free: Vec<&Run> = runs.iter().filter(|run| networks::find(&run.measured.run.architecture).is_none()).collect();
     html! {
         div.charts { @for svg in figures { figure { (PreEscaped(svg)) } } }
         @if !free.is_empty() {
@@ -174,7 +176,7 @@ fn size(rows: &[Row], runs: &[Run]) -> Markup {
                 "In no published table: "
                 @for (index, run) in free.iter().enumerate() {
                     @if index > 0 { ", " }
-                    (run.measured.model) " (" (run.measured.architecture) ")"
+                    (run.measured.run.model) " (" (run.measured.run.architecture) ")"
                 }
                 "."
             }
@@ -183,7 +185,13 @@ fn size(rows: &[Row], runs: &[Run]) -> Markup {
 }
 
 fn one(run: &Run) -> Markup {
-    let Measured { model, dataset, protocol, crops, decoder, device, sha256, summary, bad, rate, .. } = &run.measured;
+    let Measured {
+        run: Header { model, dataset, protocol, crops, decoder, device, sha256, .. },
+        summary,
+        bad,
+        rate,
+        ..
+    } = &run.measured;
     let mut worst: Vec<_> = summary.per_class.iter().filter(|class| class.wrong > 0).copied().collect();
     worst.sort_by(|a, b| (b.wrong * a.of).cmp(&(a.wrong * b.of)).then(a.label.cmp(&b.label)));
     worst.truncate(20);

@@ -1,7 +1,5 @@
 //! The tables of the original repository and paper, with what was measured beside what was published.
 
-use std::fmt::Write;
-
 use densenet_arch::networks;
 use densenet_registry::{Catalogue, Weight};
 use serde::Serialize;
@@ -154,7 +152,7 @@ struct Figure {
 }
 
 /// Decimals of a figure as it is printed: 25.0 has one, 5.24 two.
-fn decimals(figure: f64) -> i32 {
+pub(super) fn decimals(figure: f64) -> i32 {
     (0..6)
         .find(|&digits| ((figure * 10_f64.powi(digits)).round() / 10_f64.powi(digits) - figure).abs() < 1e-9)
         .unwrap_or(6)
@@ -171,16 +169,16 @@ impl Figure {
         let measured = result.map(|result| {
             let rate = if self.metric == "top-1" { result.summary.top1_error } else { result.summary.top5_error };
             Found {
-                weights: result.model.clone(),
+                weights: result.run.model.clone(),
                 rate,
                 difference: rate.percent - self.published,
-                protocol: result.protocol.clone(),
+                protocol: result.run.protocol.clone(),
             }
         });
         // Tables print one decimal at least.
         let rounding = 0.5 * 10_f64.powi(-decimals(self.published).max(1)) + 1e-9;
         let verdict = match (&measured, result) {
-            (Some(found), Some(result)) if found.protocol != self.protocol || result.crops != self.crops => {
+            (Some(found), Some(result)) if found.protocol != self.protocol || result.run.crops != self.crops => {
                 Verdict::OtherProtocol
             }
             (Some(found), _) if found.difference.abs() <= rounding => Verdict::Reproduced,
@@ -244,12 +242,12 @@ fn imagenet(catalogue: &Catalogue, results: &[Measured]) -> Vec<Row> {
             let figure = Figure { set, ..figure };
             // A row for one crop takes no result of ten, and the other way round.
             let belongs = |result: &&Measured| {
-                result.architecture == network
-                    && result.dataset.starts_with("imagenet-val")
-                    && result.dataset != "imagenet-val-real"
+                result.run.architecture == network
+                    && result.run.dataset.starts_with("imagenet-val")
+                    && result.run.dataset != "imagenet-val-real"
             };
             let crops = figure.crops;
-            rows.extend(figure.rows(results.iter().filter(belongs).filter(|result| result.crops == crops)));
+            rows.extend(figure.rows(results.iter().filter(belongs).filter(|result| result.run.crops == crops)));
         }
     }
     rows.sort_by_key(|row| row.table);
@@ -280,7 +278,9 @@ fn cifar(results: &[Measured]) -> Vec<Row> {
                 ["cifar10-", "cifar100-"].iter().any(|set| model.contains(set)) && !model.contains('+')
             };
             let belongs = |result: &&Measured| {
-                result.architecture == name && result.dataset == kind && plain(&result.model) != column.ends_with('+')
+                result.run.architecture == name
+                    && result.run.dataset == kind
+                    && plain(&result.run.model) != column.ends_with('+')
             };
             rows.extend(figure.rows(results.iter().filter(belongs)));
         }
@@ -292,9 +292,9 @@ fn cifar(results: &[Measured]) -> Vec<Row> {
 fn weights(catalogue: &Catalogue, results: &[Measured]) -> Vec<Row> {
     let mut rows = Vec::new();
     for result in results {
-        let Ok(weight) = catalogue.find(&result.model) else { continue };
+        let Ok(weight) = catalogue.find(&result.run.model) else { continue };
         for figure in figures(weight, Set::Weights, &weight.name) {
-            if figure.dataset == result.dataset {
+            if figure.dataset == result.run.dataset {
                 rows.push(figure.row(Some(result)));
             }
         }
@@ -302,101 +302,17 @@ fn weights(catalogue: &Catalogue, results: &[Measured]) -> Vec<Row> {
     rows
 }
 
-/// Names of the columns that [`cells`] fills.
-pub const HEADER: [&str; 11] = [
-    "network",
-    "params M",
-    "data",
-    "metric",
-    "crops",
-    "published %",
-    "measured %",
-    "difference",
-    "95 % interval",
-    "protocol",
-    "verdict",
-];
-
-/// A row as text.
-pub fn cells(row: &Row) -> [String; 11] {
-    let found = row.measured.as_ref();
-    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
-    let name = match found {
-        Some(found) if found.weights != row.name => format!("{} ({})", row.name, found.weights),
-        _ => row.name.clone(),
-    };
-    [
-        name,
-        or_dash(row.parameters.map(|count| format!("{:.2}", count as f64 / 1e6))),
-        row.dataset.clone(),
-        row.metric.to_owned(),
-        row.crops.to_string(),
-        format!("{:.*}", decimals(row.published).clamp(1, 3) as usize, row.published),
-        or_dash(found.map(|found| format!("{:.3}", found.rate.percent))),
-        or_dash(found.map(|found| format!("{:+.3}", found.difference))),
-        or_dash(found.map(|found| format!("{:.2} to {:.2}", found.rate.low, found.rate.high))),
-        found.map_or_else(|| row.published_protocol.clone(), |found| found.protocol.clone()),
-        row.verdict.text().to_owned(),
-    ]
-}
-
-/// The rows of one table in markdown.
-pub fn markdown(set: Set, rows: &[Row]) -> String {
-    let mut text =
-        format!("### {}\n\n| {} |\n|---|--:|---|---|--:|--:|--:|--:|---|---|---|\n", set.title(), HEADER.join(" | "));
-    for row in rows.iter().filter(|row| row.table == set) {
-        let _ = writeln!(text, "| {} |", cells(row).map(|cell| cell.replace('|', "\\|")).join(" | "));
-    }
-    text
-}
-
-/// All rows as comma-separated values, figures unrounded.
-pub fn csv(rows: &[Row]) -> String {
-    let quoted = |text: &str| {
-        if text.contains([',', '"', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
-    };
-    let mut text = String::from(
-        "table,name,parameters,dataset,metric,crops,published,published_protocol,source,weights,measured,difference,low,high,\
-         wrong,images,protocol,verdict\n",
-    );
-    for row in rows {
-        let found = row.measured.as_ref();
-        let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
-        let fields = [
-            row.table.name().to_owned(),
-            quoted(&row.name),
-            row.parameters.map(|count| count.to_string()).unwrap_or_default(),
-            quoted(&row.dataset),
-            row.metric.to_owned(),
-            row.crops.to_string(),
-            row.published.to_string(),
-            quoted(&row.published_protocol),
-            quoted(&row.source),
-            quoted(found.map_or("", |found| &found.weights)),
-            number(found.map(|found| found.rate.percent)),
-            number(found.map(|found| found.difference)),
-            number(found.map(|found| found.rate.low)),
-            number(found.map(|found| found.rate.high)),
-            found.map(|found| found.rate.wrong.to_string()).unwrap_or_default(),
-            found.map(|found| found.rate.of.to_string()).unwrap_or_default(),
-            quoted(found.map_or("", |found| &found.protocol)),
-            row.verdict.text().to_owned(),
-        ];
-        text.push_str(&fields.join(","));
-        text.push('\n');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::Shard;
     use crate::metrics::Summary;
+    use crate::predictions::Header;
 
     fn measured(model: &str, architecture: &str, dataset: &str, protocol: &str, wrong: usize, of: usize) -> Measured {
         let summary = Summary { images: of, top1_error: Rate::new(wrong, of), ..Summary::of(&[]) };
-        Measured {
-            path: "result.json".into(),
+        let run = Header {
+            tool: String::new(),
             model: model.into(),
             sha256: String::new(),
             architecture: architecture.into(),
@@ -405,12 +321,13 @@ mod tests {
             decoder: String::new(),
             data: "val".into(),
             dataset: dataset.into(),
+            images: of,
+            batch_size: 32,
             device: "cpu".into(),
-            summary,
-            bad: 0,
-            rate: None,
-            predictions: Vec::new(),
-        }
+            logits: false,
+            shard: Shard::WHOLE,
+        };
+        Measured { path: "result.json".into(), run, summary, bad: 0, rate: None, predictions: Vec::new() }
     }
 
     fn row(results: &[Measured], table: Set, name: &str, dataset: &str) -> Row {
@@ -424,8 +341,10 @@ mod tests {
         let count = |set| rows.iter().filter(|row| row.table == set).count();
         assert_eq!(Set::ALL.map(count), [8, 16, 28, 0]);
         assert!(rows.iter().all(|row| row.verdict == Verdict::NotMeasured));
-        let cells = cells(&rows[0]);
-        assert_eq!(cells[..7], ["densenet-121", "7.98", "imagenet-val", "top-1", "1", "25.0", "-"].map(str::to_owned));
+        assert_eq!(
+            (rows[0].name.as_str(), rows[0].parameters, rows[0].published),
+            ("densenet-121", Some(7_978_856), 25.0)
+        );
     }
 
     #[test]
@@ -449,17 +368,5 @@ mod tests {
         assert_eq!(row(&of("cifar10+-40-12"), Set::Cifar, "densenet-40-12", "C10+").verdict, Verdict::Reproduced);
         assert_eq!(row(&of("cifar10-40-12"), Set::Cifar, "densenet-40-12", "C10+").verdict, Verdict::NotMeasured);
         assert_eq!(row(&of("cifar10-40-12"), Set::Cifar, "densenet-40-12", "C10").verdict, Verdict::Differs);
-    }
-
-    #[test]
-    fn text_in_cells_is_quoted() {
-        let rows = [Row { source: "a, \"b\"".into(), ..row(&[], Set::Cifar, "densenet-40-12", "C10") }];
-        let csv = csv(&rows);
-        let line = "cifar,densenet-40-12,1019722,C10,top-1,1,7,cifar10,\"a, \"\"b\"\"\",,,,,,,,,not measured";
-        assert_eq!(csv.lines().nth(1), Some(line));
-        assert!(
-            markdown(Set::Cifar, &rows)
-                .contains("| densenet-40-12 | 1.02 | C10 | top-1 | 1 | 7.0 | - | - | - | cifar10 | not measured |")
-        );
     }
 }
