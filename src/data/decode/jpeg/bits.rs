@@ -261,9 +261,7 @@ mod tests {
         let symbols: Vec<u8> = (1..=16).collect();
         let table = Huffman::new(&[1; 16], &symbols).unwrap();
         for length in 1..=16_u32 {
-            let code = (u32::MAX << (33 - length)) >> 16;
-            let code = if length == 1 { 0 } else { code };
-            let bytes = (code as u16).to_be_bytes();
+            let bytes = (!(u16::MAX >> (length - 1))).to_be_bytes();
             // 255 would be a marker's first byte.
             let stuffed: Vec<u8> = bytes.iter().flat_map(|&b| if b == 255 { vec![255, 0] } else { vec![b] }).collect();
             assert_eq!(u32::from(Bits::new(&stuffed, 0).symbol(&table)), length);
