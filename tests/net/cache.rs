@@ -138,34 +138,62 @@ fn files_that_were_changed_in_the_cache_are_found_and_made_anew() {
     assert_eq!(zoo.run(&["verify", NAME], &[]).code, 0);
 }
 
+/// Puts another converted file in place of the one that the cache has, and notes it as such; the record as it then is, and the
+/// sha256 that it had.
+fn convert_otherwise(zoo: &Zoo, change: impl Fn(&mut Vec<u8>)) -> (Value, String) {
+    let path = zoo.cache().join("names").join(format!("{NAME}.json"));
+    let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let (old_path, old_sha256) = (text(&record["converted"]["path"]), text(&record["converted"]["sha256"]));
+    let mut bytes = fs::read(zoo.cache().join(&old_path)).unwrap();
+    change(&mut bytes);
+    let (new_path, new_sha256) = (old_path.replace(&old_sha256, &sha256(&bytes)), sha256(&bytes));
+    fs::create_dir_all(zoo.cache().join(&new_path).parent().unwrap()).unwrap();
+    fs::write(zoo.cache().join(&new_path), &bytes).unwrap();
+    // A later version notes more than this one knows.
+    record["converted"] = json!({"path": new_path, "sha256": new_sha256, "size": bytes.len(), "compressed": false});
+    record["layout"] = json!({"version": 7});
+    fs::write(&path, record.to_string()).unwrap();
+    (record, old_sha256)
+}
+
 #[test]
 fn two_versions_of_the_program_share_it() {
     let server = Server::of([("/x", ok(&good()))]);
     let zoo = Zoo::new(&[server.url("/x")]);
     assert_eq!(zoo.run(&["fetch", NAME], &[]).code, 0);
-    // A later version converts otherwise, and notes more than this one knows.
-    let record_path = zoo.cache().join("names").join(format!("{NAME}.json"));
-    let mut record: Value = serde_json::from_slice(&fs::read(&record_path).unwrap()).unwrap();
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let (old_path, old_sha256) = (text(&record["converted"]["path"]), text(&record["converted"]["sha256"]));
-    let mut bytes = fs::read(zoo.cache().join(&old_path)).unwrap();
-    let tool = b"\"tool\":\"densenet-zoo ";
-    let at = bytes.windows(tool.len()).position(|window| window == tool).unwrap() + tool.len();
-    bytes[at] = b'9';
-    let (new_path, new_sha256) = (old_path.replace(&old_sha256, &sha256(&bytes)), sha256(&bytes));
-    fs::create_dir_all(zoo.cache().join(&new_path).parent().unwrap()).unwrap();
-    fs::write(zoo.cache().join(&new_path), &bytes).unwrap();
-    record["converted"] = json!({"path": new_path, "sha256": new_sha256, "size": bytes.len(), "compressed": false});
-    record["layout"] = json!({"version": 7});
-    fs::write(&record_path, record.to_string()).unwrap();
-
+    let (record, old_sha256) = convert_otherwise(&zoo, |bytes| {
+        let tool = b"\"tool\":\"densenet-zoo ";
+        let at = bytes.windows(tool.len()).position(|window| window == tool).unwrap() + tool.len();
+        bytes[at] = b'9';
+    });
     // It is used as it is, without another download or conversion.
     let outcome = zoo.run(&["fetch", NAME], &[("DENSENET_ZOO_OFFLINE", "1")]);
     assert_eq!((outcome.code, server.connections()), (0, 1), "{}", outcome.stderr);
-    assert_eq!(serde_json::from_slice::<Value>(&fs::read(&record_path).unwrap()).unwrap(), record);
+    let kept = fs::read(zoo.cache().join("names").join(format!("{NAME}.json"))).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&kept).unwrap(), record);
     let outcome = zoo.run(&["verify", NAME], &[]);
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     assert!(outcome.stdout.contains("converted by another version"), "{}", outcome.stdout);
     // And its own objects are there for the other one as long as neither prunes.
     assert!(objects(&zoo.cache()).contains(&old_sha256));
+}
+
+#[test]
+fn a_converted_file_that_the_original_does_not_give_is_found() {
+    let server = Server::of([("/x", ok(&good()))]);
+    let zoo = Zoo::new(&[server.url("/x")]);
+    assert_eq!(zoo.run(&["fetch", NAME], &[]).code, 0);
+    // A weight is another, and the record knows of it: only converting again tells.
+    let (record, made_here) = convert_otherwise(&zoo, |bytes| *bytes.last_mut().unwrap() ^= 1);
+    let outcome = zoo.run(&["verify", NAME], &[]);
+    assert_eq!(outcome.code, 1, "{}", outcome.stdout);
+    let noted = record["converted"]["sha256"].as_str().unwrap();
+    let message = format!(
+        "{NAME}: converting the original again gives sha256 {made_here}, and the converted file has {noted}; `fetch {NAME} --force` \
+         makes it anew"
+    );
+    assert!(outcome.stderr.contains(&message), "{}", outcome.stderr);
+    assert_eq!(zoo.run(&["fetch", NAME, "--force"], &[]).code, 0);
+    assert_eq!(zoo.run(&["verify", NAME], &[]).code, 0);
 }
