@@ -1,0 +1,81 @@
+//! What can go wrong.
+
+use densenet_arch::ConfigError;
+use thiserror::Error;
+
+use crate::Isa;
+
+/// Why a plan or a session cannot be made, or an input not be run.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Sizes that no network can have.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A tensor of the network is not among the weights.
+    #[error("tensor {0:?} is missing from the weights")]
+    Missing(String),
+    /// A tensor has another shape than the network's.
+    #[error("tensor {name:?} has shape {found:?}, the network needs {expected:?}")]
+    Shape {
+        /// The tensor, torchvision's name.
+        name: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The network's.
+        expected: Vec<usize>,
+    },
+    /// A tensor's values are more or fewer than its shape says.
+    #[error("tensor {name:?} has {found} values where its shape {shape:?} needs {expected}")]
+    Values {
+        /// The tensor, torchvision's name.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// Values given.
+        found: usize,
+        /// Values that the shape needs.
+        expected: usize,
+    },
+    /// `DENSENET_ZOO_ISA` holds no instruction set's name.
+    #[error("DENSENET_ZOO_ISA is {0:?}; it may be portable, avx2 or avx512")]
+    UnknownIsa(String),
+    /// The processor lacks the instruction set asked for.
+    #[error("this processor cannot run the {0} kernels; leave the choice open or take portable")]
+    Unsupported(Isa),
+    /// An image so small that a map of the network would be empty, or too large to plan for.
+    #[error("an input of {height}x{width} pixels does not fit the network; sides may be from {least} to {most}")]
+    InputSize {
+        /// Pixels.
+        height: usize,
+        /// Pixels.
+        width: usize,
+        /// The smallest side that this network accepts.
+        least: usize,
+        /// The largest side.
+        most: usize,
+    },
+    /// A session for no image or by no thread, or for too many.
+    #[error("{field} is {value}; it must be from 1 to {most}")]
+    Count {
+        /// `batch` or `threads`.
+        field: &'static str,
+        /// What was asked for.
+        value: usize,
+        /// The most that a session takes.
+        most: usize,
+    },
+    /// An input that is not a whole number of images, or of more than the session has room for.
+    #[error("the input has {found} values; an image has {image}, and the session takes 1 to {batch} images")]
+    InputLength {
+        /// Values given.
+        found: usize,
+        /// Values of one image.
+        image: usize,
+        /// Images that the session has room for.
+        batch: usize,
+    },
+    /// The system started no thread.
+    #[error("a thread could not be started: {0}")]
+    Thread(#[from] std::io::Error),
+}

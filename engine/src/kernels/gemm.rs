@@ -1,0 +1,122 @@
+//! A 1x1 convolution, as a product of a panel of pixels and packed weights.
+
+use std::ops::Range;
+
+use super::tile::{accumulate, begin, for_tile};
+use super::{Kernel, Simd, Tiling};
+use crate::lanes::Lanes;
+use crate::packed::{Group, Packed};
+
+/// Most pixels in a panel: it is packed once and read for every output vector.
+pub(crate) const CHUNK: usize = 56;
+/// Pixels for which a panel and its output have room, those that round the tiles up included.
+pub(crate) const ROOM: usize = 64;
+
+/// Sums over all channels of a panel, for some of the output groups.
+pub(crate) struct Gemm<'a> {
+    pub(crate) weights: &'a Packed,
+    /// Indices of the output groups to compute.
+    pub(crate) groups: Range<usize>,
+    /// `[tile][input block][pixel of the tile]`.
+    pub(crate) panel: &'a [Lanes],
+    pub(crate) tiling: Tiling,
+    pub(crate) relu: bool,
+    /// `[output block][pixel]`, all blocks of the convolution.
+    pub(crate) out: &'a mut [Lanes],
+}
+
+impl Kernel for Gemm<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { weights, groups, panel, tiling, relu, out } = self;
+        let (used, span) = (weights.input.used(), tiling.span());
+        for group in &weights.groups[groups] {
+            for (index, panel) in panel.chunks_exact(used.len() * tiling.tile).take(tiling.tiles).enumerate() {
+                let out = &mut out[group.first * span + index * tiling.tile..];
+                let input = Input { used, panel, relu, span };
+                for_tile!(tiling.tile, group.bias.len(), tile::<S>(simd, group, &input, out));
+            }
+        }
+    }
+}
+
+struct Input<'a> {
+    used: &'a [u8],
+    panel: &'a [Lanes],
+    relu: bool,
+    span: usize,
+}
+
+#[inline(always)]
+fn tile<S: Simd, const P: usize, const N: usize>(simd: S, group: &Group, input: &Input, out: &mut [Lanes]) {
+    let mut sums = begin::<S, P, N>(simd, group.bias.as_chunks().0.first().unwrap_or(&[Lanes::ZERO; N]));
+    let mut weights = group.weights.as_chunks::<N>().0;
+    for (a, &used) in input.panel.as_chunks::<P>().0.iter().zip(input.used) {
+        let (now, rest) = weights.split_at(usize::from(used));
+        weights = rest;
+        accumulate(simd, a, now, &mut sums);
+    }
+    for n in 0..N {
+        let out = &mut out[n * input.span..][..P];
+        for p in 0..P {
+            let sum = sums[p][n];
+            simd.store(if input.relu { simd.relu(sum) } else { sum }, &mut out[p]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+    use crate::kernels::testing::{Numbers, close};
+    use crate::lanes::{LANES, Layout};
+
+    #[test]
+    fn products_are_those_of_plain_loops() {
+        for isa in Isa::available() {
+            let backend = isa.backend().unwrap();
+            let mut numbers = Numbers::default();
+            for (pixels, parts, outputs) in [
+                (1, vec![16], 16),
+                (5, vec![3], 1),
+                (13, vec![16, 12, 12], 40),
+                (25, vec![21, 7], 33),
+                (56, vec![64], 50),
+            ] {
+                let mut layout = Layout::default();
+                for part in parts {
+                    layout.push(part);
+                }
+                let channels = layout.channels();
+                let weight: Vec<f32> = numbers.take(outputs * channels);
+                let bias: Vec<f64> = numbers.take(outputs).into_iter().map(f64::from).collect();
+                let packed = Packed::new(backend, (layout.clone(), outputs, 1), &bias, |o, c, _| {
+                    f64::from(weight[o * channels + c])
+                });
+                let x: Vec<f32> = numbers.take(pixels * channels);
+                let tiling = Tiling::cover(pixels, backend.tile().0);
+                let blocks = layout.blocks();
+                let mut panel = vec![Lanes::ZERO; blocks * tiling.span()];
+                for pixel in 0..pixels {
+                    let spread = layout.spread(x[pixel * channels..][..channels].iter().copied());
+                    for (block, lanes) in spread.into_iter().enumerate() {
+                        panel[(pixel / tiling.tile * blocks + block) * tiling.tile + pixel % tiling.tile] = lanes;
+                    }
+                }
+                let mut out = vec![Lanes::ZERO; packed.blocks() * tiling.span()];
+                let groups = 0..packed.groups.len();
+                backend.run(Gemm { weights: &packed, groups, panel: &panel, tiling, relu: true, out: &mut out });
+                for pixel in 0..pixels {
+                    for output in 0..outputs {
+                        let products = (0..channels)
+                            .map(|c| f64::from(weight[output * channels + c]) * f64::from(x[pixel * channels + c]));
+                        let want = (bias[output] + products.sum::<f64>()).max(0.0);
+                        let got = out[output / LANES * tiling.span() + pixel].0[output % LANES];
+                        assert!(close(got, want), "{isa} pixel {pixel} output {output}: {got} {want}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Sixteen channels side by side, and where a map's channels lie in them.
+
+/// Channels in a block, and lanes of the logical vector that every kernel works on.
+pub(crate) const LANES: usize = 16;
+
+/// Sixteen channels of one pixel: a cache line.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C, align(64))]
+pub(crate) struct Lanes(pub(crate) [f32; LANES]);
+
+impl Lanes {
+    pub(crate) const ZERO: Self = Self([0.0; LANES]);
+}
+
+/// How many lanes of each channel block hold a channel. The others hold zeros, and no kernel multiplies by them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Layout(Vec<u8>);
+
+impl Layout {
+    /// `channels` channels, in as few blocks as they need.
+    pub(crate) fn of(channels: usize) -> Self {
+        let mut layout = Self::default();
+        layout.push(channels);
+        layout
+    }
+
+    /// `channels` more, which begin a block of their own: what one layer writes is whole vectors.
+    pub(crate) fn push(&mut self, channels: usize) {
+        let full = std::iter::repeat_n(LANES as u8, channels / LANES);
+        let rest = (channels % LANES) as u8;
+        self.0.extend(full.chain((rest > 0).then_some(rest)));
+    }
+
+    /// Number of blocks.
+    pub(crate) fn blocks(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Number of channels.
+    pub(crate) fn channels(&self) -> usize {
+        self.0.iter().map(|&used| usize::from(used)).sum()
+    }
+
+    /// Used lanes of each block.
+    pub(crate) fn used(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// A value for each channel, put where the channel lies.
+    pub(crate) fn spread(&self, values: impl IntoIterator<Item = f32>) -> Vec<Lanes> {
+        let mut values = values.into_iter();
+        let block = |&used: &u8| {
+            let mut lanes = Lanes::ZERO;
+            for (lane, value) in lanes.0.iter_mut().take(usize::from(used)).zip(&mut values) {
+                *lane = value;
+            }
+            lanes
+        };
+        self.0.iter().map(block).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_layer_s_channels_begin_a_block() {
+        let mut layout = Layout::of(16);
+        layout.push(12);
+        layout.push(20);
+        assert_eq!(layout.used(), [16, 12, 16, 4]);
+        assert_eq!((layout.blocks(), layout.channels()), (4, 48));
+        let spread = layout.spread((0..48).map(|channel| channel as f32));
+        assert_eq!(spread[1].0[11..14], [27.0, 0.0, 0.0]);
+        assert_eq!(spread[3].0[..5], [44.0, 45.0, 46.0, 47.0, 0.0]);
+    }
+}

@@ -1,0 +1,92 @@
+//! Weights in the order in which a kernel reads them.
+
+use crate::kernels::Backend;
+use crate::lanes::{LANES, Lanes, Layout};
+
+/// A convolution's weights, or the classifier's.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    /// Where the input's channels lie.
+    pub(crate) input: Layout,
+    /// Channels out.
+    pub(crate) outputs: usize,
+    /// The outputs, a tile's vectors at a time.
+    pub(crate) groups: Vec<Group>,
+}
+
+/// The weights of one or two vectors of outputs.
+#[derive(Debug)]
+pub(crate) struct Group {
+    /// The first output block.
+    pub(crate) first: usize,
+    /// What the sums start from, for each output block.
+    pub(crate) bias: Vec<Lanes>,
+    /// For each input block, each tap of the kernel and each used lane: a vector for each output block.
+    pub(crate) weights: Vec<Lanes>,
+}
+
+impl Packed {
+    /// Packs `weight(output, input channel, tap)`, already scaled, for a kernel of `taps` taps.
+    pub(crate) fn new(
+        backend: Backend,
+        (input, outputs, taps): (Layout, usize, usize),
+        bias: &[f64],
+        weight: impl Fn(usize, usize, usize) -> f64,
+    ) -> Self {
+        let (_, vectors) = backend.tile();
+        let blocks = outputs.div_ceil(LANES);
+        let vector = |block: usize, value: &dyn Fn(usize) -> f64| {
+            let mut lanes = Lanes::ZERO;
+            for (lane, output) in lanes.0.iter_mut().zip(block * LANES..outputs) {
+                *lane = value(output) as f32;
+            }
+            lanes
+        };
+        let group = |first: usize| {
+            let own = first..(first + vectors).min(blocks);
+            let mut weights = Vec::with_capacity(input.channels() * taps * own.len());
+            let mut channel = 0;
+            for &used in input.used() {
+                let used = usize::from(used);
+                for tap in 0..taps {
+                    for lane in 0..used {
+                        weights.extend(own.clone().map(|block| vector(block, &|o| weight(o, channel + lane, tap))));
+                    }
+                }
+                channel += used;
+            }
+            let bias = own.map(|block| vector(block, &|o| bias.get(o).copied().unwrap_or(0.0))).collect();
+            Group { first, bias, weights }
+        };
+        let groups = (0..blocks).step_by(vectors).map(group).collect();
+        Self { input, outputs, groups }
+    }
+
+    /// Blocks of outputs.
+    pub(crate) fn blocks(&self) -> usize {
+        self.outputs.div_ceil(LANES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+
+    #[test]
+    fn weights_follow_the_used_lanes() {
+        let mut input = Layout::of(1);
+        input.push(2);
+        let backend = Isa::Portable.backend().unwrap();
+        let packed = Packed::new(backend, (input, 17, 2), &[0.5; 17], |output, channel, tap| {
+            (100 * output + 10 * channel + tap) as f64
+        });
+        assert_eq!(packed.groups.len(), 2);
+        let last = &packed.groups[1];
+        assert_eq!((last.first, last.bias[0].0[..2].to_vec()), (1, vec![0.5, 0.0]));
+        // Channel 0 at taps 0 and 1, then channels 1 and 2 at tap 0, then at tap 1.
+        let first_lane: Vec<f32> = last.weights.iter().map(|lanes| lanes.0[0]).collect();
+        assert_eq!(first_lane, [1600.0, 1601.0, 1610.0, 1620.0, 1611.0, 1621.0]);
+        assert!(last.weights.iter().all(|lanes| lanes.0[1..] == [0.0; 15]));
+    }
+}

@@ -1,0 +1,28 @@
+//! Runs allocate nothing. A binary of its own: it counts what the whole process takes.
+
+mod support;
+
+use std::sync::Arc;
+
+use densenet_arch::Config;
+use densenet_engine::{Options, Plan, Session, Shape};
+use peak_alloc::PeakAlloc;
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+#[test]
+fn a_run_allocates_nothing() {
+    let config = Config::imagenet(&[2, 2, 1, 1], 12, 24).with_classes(20);
+    let plan = Arc::new(Plan::new(&config, support::weights(&config), &Options::default()).unwrap());
+    let shape = Shape { height: 64, width: 64, batch: 5, threads: 2 };
+    let mut session = Session::new(&plan, shape).unwrap();
+    let images = support::Numbers::new(3).take(5 * 3 * 64 * 64);
+    // The first run starts the workers, whose own buffers it waits for.
+    session.run(&images).unwrap();
+    let before = MEMORY.current_usage();
+    MEMORY.reset_peak_usage();
+    session.run(&images).unwrap();
+    session.run(&images[..3 * 64 * 64]).unwrap();
+    assert_eq!(MEMORY.peak_usage(), before);
+}

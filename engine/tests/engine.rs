@@ -1,0 +1,137 @@
+//! What holds for every network: the same bits however the work is split, and inputs and weights that do not fit.
+
+mod support;
+
+use std::sync::Arc;
+
+use densenet_arch::{Config, Head};
+use densenet_engine::{Error, Isa, Options, Plan, Session, Shape};
+use support::{Numbers, weights};
+
+fn plan(config: &Config, isa: Option<Isa>) -> Arc<Plan> {
+    Arc::new(Plan::new(config, weights(config), &Options { isa }).unwrap())
+}
+
+fn tiny() -> Config {
+    Config::imagenet(&[2, 3, 1, 2], 12, 24).with_classes(21)
+}
+
+#[test]
+fn an_image_s_logits_depend_on_nothing_but_the_image() {
+    let (height, width) = (75, 53);
+    for config in [tiny(), Config { in_channels: 1, ..Config::cifar(13, 12).unwrap() }] {
+        let size = config.in_channels * height * width;
+        let images = Numbers::new(5).take(5 * size);
+        for isa in Isa::available() {
+            let plan = plan(&config, Some(isa));
+            let session = |batch, threads| Session::new(&plan, Shape { height, width, batch, threads }).unwrap();
+            let mut alone = session(1, 1);
+            let expected: Vec<f32> = images.chunks(size).flat_map(|image| alone.run(image).unwrap().to_vec()).collect();
+            assert!(expected.iter().all(|logit| logit.is_finite()));
+            for threads in [1, 2, 3, 8, 40] {
+                let mut session = session(5, threads);
+                let classes = config.num_classes;
+                for images_in_batch in [5, 1, 2, 3] {
+                    let got = session.run(&images[..images_in_batch * size]).unwrap();
+                    assert_eq!(got, &expected[..images_in_batch * classes], "{isa}, {threads} threads");
+                }
+                let got = session.run(&images[3 * size..4 * size]).unwrap();
+                assert_eq!(got, &expected[3 * classes..4 * classes], "{isa}, {threads} threads");
+            }
+        }
+    }
+}
+
+#[test]
+fn instruction_sets_agree_up_to_rounding() {
+    let config = tiny();
+    let image = Numbers::new(6).take(3 * 64 * 64);
+    let run = |isa| {
+        let plan = plan(&config, Some(isa));
+        assert_eq!(plan.isa(), isa);
+        let mut session = Session::new(&plan, Shape { height: 64, width: 64, batch: 1, threads: 1 }).unwrap();
+        session.run(&image).unwrap().to_vec()
+    };
+    let portable = run(Isa::Portable);
+    let scale = portable.iter().fold(0.0_f32, |most, logit| most.max(logit.abs()));
+    for isa in Isa::available() {
+        for (a, b) in run(isa).iter().zip(&portable) {
+            assert!((a - b).abs() <= 1e-5 * scale, "{isa}: {a} {b}");
+        }
+    }
+}
+
+#[test]
+fn nan_and_infinity_never_become_ordinary_logits() {
+    for config in [tiny(), Config::cifar_bc(16, 12).unwrap()] {
+        for isa in Isa::available() {
+            let plan = plan(&config, Some(isa));
+            let mut session = Session::new(&plan, Shape { height: 64, width: 48, batch: 1, threads: 2 }).unwrap();
+            for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                for place in [0, 64 * 48 - 1, 64 * 48 + 1234, 3 * 64 * 48 - 1] {
+                    let mut image = Numbers::new(7).take(3 * 64 * 48);
+                    image[place] = value;
+                    let logits = session.run(&image).unwrap();
+                    assert!(logits.iter().all(|logit| !logit.is_finite()), "{isa} {value} at {place}: {logits:?}");
+                }
+            }
+            // The session is as good as before.
+            assert!(session.run(&Numbers::new(7).take(3 * 64 * 48)).unwrap().iter().all(|logit| logit.is_finite()));
+        }
+    }
+}
+
+#[test]
+fn a_log_softmax_head_is_applied() {
+    let config = Config { head: Head::LogSoftmax, ..tiny() };
+    let mut session =
+        Session::new(&plan(&config, None), Shape { height: 32, width: 32, batch: 2, threads: 1 }).unwrap();
+    let output = session.run(&Numbers::new(8).take(2 * 3 * 32 * 32)).unwrap();
+    for image in output.chunks(21) {
+        let sum: f32 = image.iter().map(|value| value.exp()).sum();
+        assert!((sum - 1.0).abs() < 1e-5, "{sum}");
+    }
+}
+
+#[test]
+fn weights_that_do_not_fit_are_named() {
+    let config = tiny();
+    let good = weights(&config);
+    let name = "features.denseblock2.denselayer1.conv2.weight";
+    let error = |given: Option<(Vec<usize>, Vec<f32>)>| {
+        let weights = |tensor: &str| if tensor == name { given.clone() } else { good(tensor) };
+        Plan::new(&config, weights, &Options::default()).unwrap_err().to_string()
+    };
+    assert_eq!(error(None), format!("tensor {name:?} is missing from the weights"));
+    assert_eq!(
+        error(Some((vec![12, 48, 3], vec![]))),
+        format!("tensor {name:?} has shape [12, 48, 3], the network needs [12, 48, 3, 3]")
+    );
+    assert_eq!(
+        error(Some((vec![12, 48, 3, 3], vec![0.0; 7]))),
+        format!("tensor {name:?} has 7 values where its shape [12, 48, 3, 3] needs 5184")
+    );
+    let nothing = Config { growth_rate: 0, ..config.clone() };
+    assert!(matches!(Plan::new(&nothing, &good, &Options::default()), Err(Error::Config(_))));
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_refused() {
+    let plan = plan(&tiny(), None);
+    let shape = Shape { height: 64, width: 48, batch: 2, threads: 1 };
+    let refused = |shape| Session::new(&plan, shape).unwrap_err().to_string();
+    assert_eq!(
+        refused(Shape { height: 28, ..shape }),
+        "an input of 28x48 pixels does not fit the network; sides may be from 29 to 8192"
+    );
+    assert_eq!(refused(Shape { batch: 0, ..shape }), "batch is 0; it must be from 1 to 4096");
+    assert_eq!(refused(Shape { threads: 5000, ..shape }), "threads is 5000; it must be from 1 to 4096");
+    let mut session = Session::new(&plan, shape).unwrap();
+    for length in [0, 9215, 9217, 3 * 9216] {
+        let message = format!("the input has {length} values; an image has 9216, and the session takes 1 to 2 images");
+        assert_eq!(session.run(&vec![0.0; length]).unwrap_err().to_string(), message);
+    }
+    assert!(session.run(&vec![0.0; 9216]).unwrap().iter().all(|logit| logit.is_finite()));
+    let mut least = Session::new(&plan, Shape { height: 29, width: 29, batch: 1, threads: 1 }).unwrap();
+    assert_eq!(least.run(&vec![0.5; 3 * 29 * 29]).unwrap().len(), 21);
+}
