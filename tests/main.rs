@@ -8,6 +8,8 @@ mod conversions;
 mod convert;
 #[path = "cli/demo.rs"]
 mod demo;
+#[path = "model/engine.rs"]
+mod engine;
 #[path = "cli/eval.rs"]
 mod eval;
 #[path = "cli/fetch.rs"]

@@ -1,0 +1,90 @@
+//! The CPU engine against the network on candle, and against what PyTorch computed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use densenet_arch::{Config, Role, Stem, networks};
+use densenet_engine::{Options, Plan, Session, Shape};
+use densenet_zoo::model::DenseNet;
+use densenet_zoo::parity::{Difference, Reference};
+use densenet_zoo::store::Store;
+
+use crate::run::{fixture, path};
+
+/// As uniform numbers between -1 and 1, the same in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn take(&mut self, count: usize) -> Vec<f32> {
+        let mut next = || {
+            // Knuth's MMIX generator; the upper bits are the good ones.
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+}
+
+/// Convolutions by He et al., variances between 0.5 and 1.5, means and biases small.
+fn random_weights(config: &Config) -> HashMap<String, (Vec<usize>, Vec<f32>)> {
+    let mut numbers = Numbers(1);
+    let params = config.params().into_iter().filter(|param| param.role != Role::NumBatchesTracked);
+    let random = params.map(|param| {
+        let fan_in: usize = param.shape[1..].iter().product();
+        let (scale, shift) = match param.role {
+            Role::ConvWeight => ((6.0 / fan_in as f32).sqrt(), 0.0),
+            Role::LinearWeight => ((1.0 / fan_in as f32).sqrt(), 0.0),
+            Role::NormWeight | Role::RunningVar => (0.5, 1.0),
+            _ => (0.1, 0.0),
+        };
+        let values = numbers.take(param.elements()).into_iter().map(|number| number * scale + shift).collect();
+        (param.name, (param.shape, values))
+    });
+    random.collect()
+}
+
+fn logits(plan: &Arc<Plan>, input: &Tensor, threads: usize) -> Vec<f32> {
+    let (batch, _, height, width) = input.dims4().unwrap();
+    let mut session = Session::new(plan, Shape { height, width, batch, threads }).unwrap();
+    session.run(&input.flatten_all().unwrap().to_vec1::<f32>().unwrap()).unwrap().to_vec()
+}
+
+#[test]
+fn every_architecture_agrees_with_candle() {
+    for network in networks::all() {
+        let config = &network.config;
+        let side = if config.stem == Stem::Cifar { 32 } else { 64 };
+        let weights = random_weights(config);
+        let tensors = weights.iter().map(|(name, (shape, values))| {
+            (name.clone(), Tensor::from_slice(values, shape.as_slice(), &Device::Cpu).unwrap())
+        });
+        let vb = VarBuilder::from_tensors(tensors.collect(), DType::F32, &Device::Cpu);
+        let candle = DenseNet::new(config, vb).unwrap();
+        let plan = Arc::new(Plan::new(config, |name| weights.get(name).cloned(), &Options::default()).unwrap());
+        let input = Numbers(2).take(3 * side * side);
+        let input = Tensor::from_vec(input, (1, 3, side, side), &Device::Cpu).unwrap();
+        let expected: Vec<f32> = candle.forward(&input, false).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        let difference = Difference::between(&logits(&plan, &input, 2), &expected);
+        assert_eq!(difference.values, config.num_classes);
+        assert!(difference.within(1e-5), "{}: {difference:?}", network.name);
+    }
+}
+
+#[test]
+fn outputs_are_pytorch_s() {
+    for (model, reference, threads) in [
+        ("pytorch/tiny_zip.pt", "pytorch/tiny_64.ref.safetensors", 1),
+        ("pytorch/tiny_zip.pt", "pytorch/tiny_75x53.ref.safetensors", 3),
+        ("pytorch/cifar_gpleiss_zip.pt", "pytorch/cifar_gpleiss.ref.safetensors", 2),
+    ] {
+        let store = Store::open(&[]).unwrap();
+        let model = store.model(&path(model), &mut densenet_registry::Silent).unwrap();
+        let plan = Plan::new(&model.config, |name| model.tensor(name).ok(), &Options::default()).unwrap();
+        let Reference { input, output } = Reference::open(&fixture(reference)).unwrap();
+        let output: Vec<f32> = output.flatten_all().unwrap().to_vec1().unwrap();
+        let difference = Difference::between(&logits(&Arc::new(plan), &input, threads), &output);
+        assert!(difference.within(1e-5), "{reference}: {difference:?}");
+    }
+}
