@@ -1,0 +1,58 @@
+//! DenseNet-121 at 224x224 with made-up weights: latency of one image and throughput of a batch of eight, on one and on
+//! two threads.
+//!
+//! `cargo bench -p densenet-engine`; `DENSENET_ZOO_ISA` chooses the kernels. The median of some runs after two to warm up.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use densenet_arch::{Role, networks};
+use densenet_engine::{Error, Options, Plan, Session, Shape};
+
+fn main() -> Result<(), Error> {
+    let Some(network) = networks::find("densenet-121") else { return Ok(()) };
+    let params: HashMap<_, _> = network.config.params().into_iter().map(|param| (param.name.clone(), param)).collect();
+    let weights = |name: &str| {
+        let param = params.get(name)?;
+        let fan_in: usize = param.shape[1..].iter().product();
+        let value = |index: usize| match param.role {
+            Role::NormWeight | Role::RunningVar => 1.0,
+            Role::ConvWeight | Role::LinearWeight => (index * 7919 % 1000) as f32 / 500.0 - 1.0,
+            _ => 0.0,
+        };
+        let scale = if param.shape.len() > 1 { (6.0 / fan_in as f32).sqrt() } else { 1.0 };
+        Some((param.shape.clone(), (0..param.elements()).map(|index| scale * value(index)).collect()))
+    };
+    let start = Instant::now();
+    let plan = Arc::new(Plan::new(&network.config, weights, &Options::default())?);
+    println!("densenet-121, 224x224, {} kernels; packed in {:.0} ms", plan.isa(), milliseconds(start));
+    for threads in [1, 2] {
+        let latency = median(&plan, 1, threads, 31)?;
+        println!("batch 1, threads {threads}: {latency:.1} ms");
+        let latency = median(&plan, 8, threads, 9)?;
+        println!("batch 8, threads {threads}: {:.1} images/s", 8000.0 / latency);
+    }
+    Ok(())
+}
+
+/// Milliseconds of a run.
+fn median(plan: &Arc<Plan>, batch: usize, threads: usize, runs: usize) -> Result<f64, Error> {
+    let mut session = Session::new(plan, Shape { height: 224, width: 224, batch, threads })?;
+    let images: Vec<f32> = (0..batch * 3 * 224 * 224).map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0).collect();
+    for _ in 0..2 {
+        session.run(&images)?;
+    }
+    let mut times = Vec::new();
+    for _ in 0..runs {
+        let start = Instant::now();
+        session.run(&images)?;
+        times.push(milliseconds(start));
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[runs / 2])
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1000.0
+}
