@@ -74,6 +74,9 @@ pub enum Error {
     /// The network could not be built or run.
     #[error("the network cannot run: {}", first_line(.0))]
     Compute(#[from] candle_core::Error),
+    /// The engine cannot take the network or the input.
+    #[error("the engine: {0}")]
+    Engine(#[from] densenet_engine::Error),
     /// The protocol asked for.
     #[error(transparent)]
     Protocol(#[from] densenet_arch::ProtocolError),

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::data::loader::{BadImage, Batch, each_batch};
@@ -10,7 +9,7 @@ use crate::data::transform::Transform;
 use crate::data::{Dataset, Sample};
 use crate::error::{Error, Result};
 use crate::metrics::Prediction;
-use crate::model::DenseNet;
+use crate::runner::Runner;
 
 /// How many classes count as a hit in the top-5 error.
 const TOP: usize = 5;
@@ -93,8 +92,6 @@ pub struct Setup<'a> {
     pub classes: &'a [usize],
     /// The protocol.
     pub transform: &'a Transform,
-    /// Where the network lives.
-    pub device: &'a Device,
     /// Images in a batch.
     pub batch: usize,
     /// Threads that decode ahead of the network.
@@ -121,7 +118,11 @@ pub struct Step<'a> {
 }
 
 /// Runs the network over the data set. An image that cannot be read is noted and passed over.
-pub fn evaluate(network: &DenseNet, setup: &Setup, mut observe: impl FnMut(&Step) -> Result<()>) -> Result<Evaluation> {
+pub fn evaluate(
+    runner: &mut Runner,
+    setup: &Setup,
+    mut observe: impl FnMut(&Step) -> Result<()>,
+) -> Result<Evaluation> {
     let start = Instant::now();
     let range = setup.shard.range(setup.dataset.samples.len(), setup.batch);
     let samples = &setup.dataset.samples[range];
@@ -131,8 +132,8 @@ pub fn evaluate(network: &DenseNet, setup: &Setup, mut observe: impl FnMut(&Step
         let good: Vec<&Sample> = batch.good().map(|index| &samples[index]).collect();
         let (counted, named) = (evaluation.predictions.len(), evaluation.bad.len());
         evaluation.bad.extend(batch.bad_images(samples));
-        let outputs = if good.is_empty() { Vec::new() } else { run(network, setup.transform, batch, setup.device)? };
-        for (sample, row) in good.iter().zip(outputs.chunks_exact(network.config().num_classes)) {
+        let outputs = if good.is_empty() { Vec::new() } else { run(runner, setup.transform, batch)? };
+        for (sample, row) in good.iter().zip(outputs.chunks_exact(runner.config().num_classes)) {
             let mut said = prediction(sample, row, setup.classes)?;
             if setup.keep_outputs {
                 said.outputs = row.to_vec();
@@ -168,15 +169,13 @@ fn prediction(sample: &Sample, row: &[f32], classes: &[usize]) -> Result<Predict
 
 /// The outputs of a batch's good images, (images, classes) row by row. Those of ten crops are summed, as the original does
 /// (train.lua, computeScore).
-pub fn run(network: &DenseNet, transform: &Transform, batch: &Batch, device: &Device) -> Result<Vec<f32>> {
-    let (channels, height, width) = transform.shape();
-    let views = batch.good().count() * transform.crops();
-    let x = Tensor::from_slice(&batch.pixels, (views, channels, height, width), device)?.to_dtype(network.dtype())?;
-    let outputs: Vec<f32> = network.forward(&x, false)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+pub fn run(runner: &mut Runner, transform: &Transform, batch: &Batch) -> Result<Vec<f32>> {
+    let (_, height, width) = transform.shape();
+    let outputs = runner.run(&batch.pixels, (height, width))?;
     if transform.crops() == 1 {
         return Ok(outputs);
     }
-    let classes = network.config().num_classes;
+    let classes = runner.config().num_classes;
     let sums = outputs.chunks_exact(classes * transform.crops()).flat_map(|crops| {
         let mut sum = vec![0.0_f32; classes];
         for crop in crops.chunks_exact(classes) {

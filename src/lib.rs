@@ -16,6 +16,7 @@ pub mod model;
 pub mod parity;
 pub mod predictions;
 pub mod report;
+pub mod runner;
 pub mod store;
 
 pub use error::{Error, Result};

@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use safetensors::SafeTensors;
 
 use crate::error::{Error, Result};
-use crate::model::DenseNet;
+use crate::runner::Runner;
 
 /// An input, (B, channels, H, W), and the output, (B, classes), that another program computed from it.
 #[derive(Clone, Debug)]
@@ -70,20 +70,29 @@ impl Reference {
         Ok(Self { input: loaded["input"].clone(), output: loaded["output"].clone() })
     }
 
-    /// Runs the network on the input, in its own float type.
-    pub fn compare(&self, network: &DenseNet, device: &Device) -> Result<Difference> {
-        let input = self.input.to_device(device)?.to_dtype(network.dtype())?;
-        let output = network.forward(&input, false)?;
-        if output.dims() != self.output.dims() {
+    /// Runs the network on the input.
+    pub fn compare(&self, runner: &mut Runner) -> Result<Difference> {
+        let (channels, classes) = (runner.config().in_channels, runner.config().num_classes);
+        let &[batch, found, height, width] = self.input.dims() else {
             return Err(Error::Negative(format!(
-                "the network's output is {:?}, the reference's {:?}",
-                output.dims(),
-                self.output.dims()
+                "the reference's input is {:?}, not of four dimensions",
+                self.input.dims()
+            )));
+        };
+        if found != channels {
+            return Err(Error::Negative(format!("the network reads {channels} channels, the reference has {found}")));
+        }
+        if self.output.dims() != [batch, classes] {
+            let found = self.output.dims();
+            return Err(Error::Negative(format!(
+                "the network's output is {:?}, the reference's {found:?}",
+                [batch, classes]
             )));
         }
         let values =
             |tensor: &Tensor| -> Result<Vec<f32>> { Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?) };
-        Ok(Difference::between(&values(&output)?, &values(&self.output)?))
+        let output = runner.run(&values(&self.input)?, (height, width))?;
+        Ok(Difference::between(&output, &values(&self.output)?))
     }
 }
 

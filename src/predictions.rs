@@ -39,6 +39,9 @@ pub struct Header {
     pub batch_size: usize,
     /// Where the network ran.
     pub device: String,
+    /// What ran it: `engine, avx512` or `candle`.
+    #[serde(default)]
+    pub backend: String,
     /// Whether the network's outputs are kept.
     #[serde(default)]
     pub logits: bool,

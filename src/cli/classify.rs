@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use candle_core::DType;
 use clap::Args;
 use densenet_zoo::Result;
 use densenet_zoo::data::transform::Transform;
@@ -12,7 +11,7 @@ use densenet_zoo::store::Store;
 use serde_json::json;
 
 use super::progress::Downloads;
-use super::{ComputeArgs, Format, FormatArg, ProtocolArg, output};
+use super::{Format, FormatArg, ProtocolArg, RunnerArgs, output};
 
 #[derive(Args)]
 pub(super) struct Classify {
@@ -24,7 +23,7 @@ pub(super) struct Classify {
     #[command(flatten)]
     protocol: ProtocolArg,
     #[command(flatten)]
-    compute: ComputeArgs,
+    runner: RunnerArgs,
     #[command(flatten)]
     print: FormatArg,
 }
@@ -33,8 +32,7 @@ impl Classify {
     pub(super) fn run(self, store: &Store) -> Result<()> {
         let model = store.model(&self.model, &mut Downloads::default().one())?;
         let protocol = self.protocol.of(&model)?;
-        let device = self.compute.open()?;
-        let network = model.network(&device, DType::F32)?;
+        let mut runner = self.runner.open(&model)?;
         let transform = Transform::new(&protocol, model.config.in_channels)?;
         let samples: Vec<_> = self
             .images
@@ -47,7 +45,7 @@ impl Classify {
                 return Err(error);
             }
             let id = &samples[batch.start].id;
-            let logits = run(&network, &transform, batch, &device)?;
+            let logits = run(&mut runner, &transform, batch)?;
             let shares = probabilities(&logits);
             let top = best(&logits, 5, id)?;
             if self.print.format == Format::Human {
@@ -68,6 +66,7 @@ impl Classify {
                 "model": model.name,
                 "sha256": model.source.sha256,
                 "protocol": protocol,
+                "backend": runner.name(),
                 "images": results,
             })),
         }

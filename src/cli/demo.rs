@@ -1,6 +1,5 @@
 //! `demo`: the whole way of a weight file, offline, on what is embedded.
 
-use candle_core::DType;
 use clap::Args;
 use densenet_registry::{Cache, FetchOptions, embedded};
 use densenet_zoo::data::imagenet::LabelSet;
@@ -12,7 +11,7 @@ use densenet_zoo::parity::Difference;
 use densenet_zoo::store::Store;
 use densenet_zoo::{Error, Result};
 
-use super::{ComputeArgs, eval, output};
+use super::{RunnerArgs, eval, output};
 
 const NAME: &str = "digits.torch";
 /// Between Torch7's float32 and float64 lie 6.8e-6 at outputs up to 18.3.
@@ -23,7 +22,7 @@ const SHOWN: usize = 7;
 #[derive(Args)]
 pub(super) struct Demo {
     #[command(flatten)]
-    compute: ComputeArgs,
+    runner: RunnerArgs,
 }
 
 impl Demo {
@@ -50,8 +49,7 @@ impl Demo {
             output::thousands(model.config.parameter_count() as u64)
         ))?;
 
-        let device = self.compute.open()?;
-        let network = model.network(&device, DType::F32)?;
+        let mut runner = self.runner.open(&model)?;
         let dataset = Dataset::open("digits", &LabelSet::Original)?;
         let transform = Transform::new(&model.protocol, model.config.in_channels)?;
         let classes = eval::class_map(&model, &dataset)?;
@@ -59,7 +57,6 @@ impl Demo {
             dataset: &dataset,
             classes: &classes,
             transform: &transform,
-            device: &device,
             batch: 60,
             threads: 2,
             shard: Shard::WHOLE,
@@ -67,7 +64,7 @@ impl Demo {
             skip: 0,
         };
         let mut logits = Vec::new();
-        let evaluation = evaluate(&network, &setup, |step| {
+        let evaluation = evaluate(&mut runner, &setup, |step| {
             logits.extend_from_slice(step.outputs);
             Ok(())
         })?;

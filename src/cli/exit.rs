@@ -29,9 +29,9 @@ pub(super) fn code(error: &Error) -> ExitCode {
             ConvertKind::Write => DISK,
         },
         Error::Incomplete { .. } | Error::Negative(_) => NEGATIVE,
-        Error::Usage(_) | Error::Protocol(_) => USAGE,
+        Error::Usage(_) | Error::Protocol(_) | Error::Engine(densenet_engine::Error::UnknownIsa(_)) => USAGE,
         Error::Io { .. } | Error::Exists { .. } => DISK,
-        Error::Device { .. } => DEVICE,
+        Error::Device { .. } | Error::Engine(densenet_engine::Error::Unsupported(_)) => DEVICE,
         _ => MALFORMED,
     })
 }

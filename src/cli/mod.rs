@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use densenet_arch::Protocol;
 use densenet_zoo::device::DeviceChoice;
+use densenet_zoo::runner::{Backend, Runner};
 use densenet_zoo::store::{Model, Store};
 use densenet_zoo::{Error, Result};
 
@@ -102,6 +103,41 @@ struct ComputeArgs {
     /// auto, cpu, cuda[:N] or metal[:N].
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
+}
+
+/// Options of every command that runs a network from images to outputs.
+#[derive(Args)]
+struct RunnerArgs {
+    #[command(flatten)]
+    compute: ComputeArgs,
+    /// What runs the network; the engine on the CPU, candle elsewhere, unless told.
+    #[arg(long, value_enum)]
+    backend: Option<BackendArg>,
+    /// Threads of the engine; all cores otherwise.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum BackendArg {
+    /// The CPU engine.
+    Engine,
+    /// candle, on any device.
+    Candle,
+}
+
+impl RunnerArgs {
+    /// Opens the device and builds the model's network there.
+    fn open(&self, model: &Model) -> Result<Runner> {
+        let device = self.compute.open()?;
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let backend = match self.backend {
+            Some(BackendArg::Candle) => Backend::Candle,
+            None if !device.is_cpu() => Backend::Candle,
+            _ => Backend::Engine { threads: self.threads.map_or_else(cores, usize::from) },
+        };
+        Runner::new(model, backend, &device)
+    }
 }
 
 impl ComputeArgs {

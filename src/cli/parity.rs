@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use candle_core::DType;
 use clap::Args;
 use densenet_zoo::parity::Reference;
 use densenet_zoo::store::Store;
@@ -10,7 +9,7 @@ use densenet_zoo::{Error, Result};
 use serde_json::json;
 
 use super::progress::Downloads;
-use super::{ComputeArgs, Format, FormatArg, output};
+use super::{Format, FormatArg, RunnerArgs, output};
 
 #[derive(Args)]
 pub(super) struct Parity {
@@ -23,7 +22,7 @@ pub(super) struct Parity {
     #[arg(long, default_value_t = 1e-5)]
     tolerance: f64,
     #[command(flatten)]
-    compute: ComputeArgs,
+    runner: RunnerArgs,
     #[command(flatten)]
     print: FormatArg,
 }
@@ -32,13 +31,13 @@ impl Parity {
     pub(super) fn run(self, store: &Store) -> Result<()> {
         let reference = Reference::open(&self.reference)?;
         let model = store.model(&self.model, &mut Downloads::default().one())?;
-        let device = self.compute.open()?;
-        let network = model.network(&device, DType::F32)?;
-        let difference = reference.compare(&network, &device)?;
+        let mut runner = self.runner.open(&model)?;
+        let difference = reference.compare(&mut runner)?;
         let within = difference.within(self.tolerance);
         match self.print.format {
             Format::Json => output::print_json(&json!({
                 "model": model.name,
+                "backend": runner.name(),
                 "values": difference.values,
                 "max_abs_difference": difference.absolute,
                 "relative_difference": difference.relative(),

@@ -186,7 +186,7 @@ fn size(rows: &[Row], runs: &[Run]) -> Markup {
 
 fn one(run: &Run) -> Markup {
     let Measured {
-        run: Header { model, dataset, protocol, crops, decoder, device, sha256, .. },
+        run: Header { model, dataset, protocol, crops, decoder, device, backend, sha256, .. },
         summary,
         bad,
         rate,
@@ -206,7 +206,7 @@ fn one(run: &Run) -> Markup {
             @if let Some(rate) = rate { li { b { (format!("{rate:.0}")) } "images a second" } }
         }
         p.note {
-            "Protocol " (protocol) ", " (crops) " crop, on " (device) ". Decoded by: " (decoder) ". sha256 of the weights " code { (sha256) } "."
+            "Protocol " (protocol) ", " (crops) " crop, on " (device) @if !backend.is_empty() { " (" (backend) ")" } ". Decoded by: " (decoder) ". sha256 of the weights " code { (sha256) } "."
             @if *bad > 0 { " " (bad) " images could not be read." }
         }
         @for note in &run.notes { p.note { (note) } }

@@ -324,6 +324,7 @@ mod tests {
             images: of,
             batch_size: 32,
             device: "cpu".into(),
+            backend: String::new(),
             logits: false,
             shard: Shard::WHOLE,
         };

@@ -11,7 +11,7 @@ use densenet_zoo::model::DenseNet;
 use densenet_zoo::parity::{Difference, Reference};
 use densenet_zoo::store::Store;
 
-use crate::run::{fixture, path};
+use crate::run::{fixture, path, run};
 
 /// As uniform numbers between -1 and 1, the same in every run.
 struct Numbers(u64);
@@ -87,4 +87,49 @@ fn outputs_are_pytorch_s() {
         let difference = Difference::between(&logits(&Arc::new(plan), &input, threads), &output);
         assert!(difference.within(1e-5), "{reference}: {difference:?}");
     }
+}
+
+#[test]
+fn both_ways_say_the_same_of_every_digit_and_results_name_theirs() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |arguments: &[&str]| {
+        let file = folder.path().join("predictions");
+        let all = ["eval", "digits", "--data", "digits", "--device", "cpu", "--predictions", file.to_str().unwrap()];
+        let outcome = run(folder.path(), &[&all[..], arguments].concat());
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        let text = std::fs::read_to_string(file).unwrap();
+        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let tops: Vec<serde_json::Value> = lines[1..].iter().map(|line| line["top"].clone()).collect();
+        (lines[0]["backend"].as_str().unwrap().to_owned(), tops, text)
+    };
+    let (name, candle, _) = said(&["--backend", "candle"]);
+    assert_eq!(name, "candle");
+    let (name, engine, text) = said(&[]);
+    assert!(name.starts_with("engine, "), "{name}");
+    assert!(engine == candle);
+    // To the last bit, whatever the threads and the batch.
+    let body = |text: &str| text.split_once('\n').unwrap().1.to_owned();
+    for arguments in [["--threads", "3", "--batch-size", "32"], ["--threads", "1", "--batch-size", "7"]] {
+        assert!(body(&said(&arguments).2) == body(&text), "{arguments:?}");
+    }
+}
+
+#[test]
+fn kernels_that_are_not_there_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["parity", &path("pytorch/tiny_zip.pt"), "--reference", &path("pytorch/tiny_64.ref.safetensors")];
+    let run = |isa: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_densenet-zoo"));
+        let output =
+            command.env("DENSENET_ZOO_CACHE", folder.path()).env("DENSENET_ZOO_ISA", isa).args(arguments).output();
+        let output = output.unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(run("portable").0, Some(0));
+    let (code, error) = run("sse9");
+    assert_eq!(code, Some(2));
+    assert!(
+        error.ends_with("the engine: DENSENET_ZOO_ISA is \"sse9\"; it may be portable, avx2 or avx512\n"),
+        "{error}"
+    );
 }

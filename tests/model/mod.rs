@@ -6,6 +6,7 @@ use densenet_arch::networks;
 use densenet_zoo::data::npy;
 use densenet_zoo::model::DenseNet;
 use densenet_zoo::parity::{Difference, Reference};
+use densenet_zoo::runner::{Backend, Runner};
 use densenet_zoo::store::Store;
 
 use crate::run::{fixture, path};
@@ -23,8 +24,12 @@ fn outputs_equal_timm_s_and_odd_sizes_pytorch_s() {
         ("pytorch/tiny_zip.pt", "pytorch/tiny_75x53.ref.safetensors"),
     ] {
         let reference = Reference::open(&fixture(reference)).unwrap();
-        let difference = reference.compare(&network(model), &Device::Cpu).unwrap();
-        assert!(difference.within(1e-5), "{model}: {difference:?}");
+        let opened = Store::open(&[]).unwrap().model(&path(model), &mut densenet_registry::Silent).unwrap();
+        for backend in [Backend::Candle, Backend::Engine { threads: 2 }] {
+            let mut runner = Runner::new(&opened, backend, &Device::Cpu).unwrap();
+            let difference = reference.compare(&mut runner).unwrap();
+            assert!(difference.within(1e-5), "{model}, {}: {difference:?}", runner.name());
+        }
     }
 }
 

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Instant;
 
-use candle_core::DType;
 use clap::{Args, Subcommand};
 use densenet_zoo::data::Dataset;
 use densenet_zoo::data::class_map::ClassMap;
@@ -19,12 +18,13 @@ use densenet_zoo::data::transform::Transform;
 use densenet_zoo::eval::{Evaluation, Setup, Shard, Step, evaluate};
 use densenet_zoo::metrics::Summary;
 use densenet_zoo::predictions::{Entry, Header, Writer};
+use densenet_zoo::runner::Runner;
 use densenet_zoo::store::{Model, Store};
 use densenet_zoo::{Error, Result};
 use serde_json::{Value, json};
 
 use super::progress::{self, Downloads};
-use super::{ComputeArgs, Format, FormatArg, ProtocolArg, output};
+use super::{Format, FormatArg, ProtocolArg, RunnerArgs, output};
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -90,7 +90,7 @@ struct Run {
     #[command(flatten)]
     protocol: ProtocolArg,
     #[command(flatten)]
-    compute: ComputeArgs,
+    runner: RunnerArgs,
     #[command(flatten)]
     print: FormatArg,
 }
@@ -142,8 +142,8 @@ impl Run {
         if self.dry_network {
             return self.prepare_only(&dataset, &transform);
         }
-        let device = self.compute.open()?;
-        let header = self.header(&model, &data, &dataset, &transform);
+        let mut runner = self.runner.open(&model)?;
+        let header = self.header(&model, &data, &dataset, &transform, &runner);
         let (mut writer, done) = match &self.predictions {
             None => (None, Vec::new()),
             Some(path) if self.resume && path.exists() => {
@@ -152,12 +152,10 @@ impl Run {
             }
             Some(path) => (Some(Writer::create(path, &header)?), Vec::new()),
         };
-        let network = model.network(&device, DType::F32)?;
         let setup = Setup {
             dataset: &dataset,
             classes: &classes,
             transform: &transform,
-            device: &device,
             batch: usize::from(self.batch_size),
             threads: self.threads(),
             shard: header.shard,
@@ -165,7 +163,7 @@ impl Run {
             skip: done.len(),
         };
         let bar = progress::images(header.shard.range(header.images, header.batch_size).len() - done.len());
-        let rest = evaluate(&network, &setup, |step: &Step| {
+        let rest = evaluate(&mut runner, &setup, |step: &Step| {
             bar.inc((step.predictions.len() + step.bad.len()) as u64);
             let (error, rate) = (step.evaluation.top1_error(), step.evaluation.rate());
             bar.set_message(format!("top-1 error {error:.2} %, {rate:.0} images/s"));
@@ -237,7 +235,7 @@ impl Run {
         unreadable(&bad, self.skip_bad)
     }
 
-    fn header(&self, model: &Model, data: &str, dataset: &Dataset, transform: &Transform) -> Header {
+    fn header(&self, model: &Model, data: &str, dataset: &Dataset, transform: &Transform, runner: &Runner) -> Header {
         let shard = self.shard.or_else(|| self.predictions.as_ref().and_then(|_| scheduled()));
         if let (None, Some(Shard { index, of })) = (self.shard, shard) {
             eprintln!("part {index} of {of}, as the scheduler says");
@@ -254,7 +252,8 @@ impl Run {
             dataset: dataset.kind.into(),
             images: dataset.samples.len(),
             batch_size: usize::from(self.batch_size),
-            device: self.compute.device.resolve().to_string(),
+            device: self.runner.compute.device.resolve().to_string(),
+            backend: runner.name(),
             logits: self.logits,
             shard: shard.unwrap_or(Shard::WHOLE),
         }
@@ -311,6 +310,7 @@ fn result(header: &Header, summary: &Summary, evaluation: &Evaluation) -> Value 
         "dataset": header.dataset,
         "batch_size": header.batch_size,
         "device": header.device,
+        "backend": header.backend,
         "shard": header.shard,
         "images": summary.images,
         "bad": evaluation.bad,

@@ -1,0 +1,94 @@
+//! The two ways to run a network behind one front: the engine on the CPU, and candle on any device.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use densenet_arch::Config;
+use densenet_engine::{Options, Plan, Session, Shape};
+
+use crate::error::{Error, Result};
+use crate::model::DenseNet;
+use crate::store::Model;
+
+/// Which way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// densenet-engine, with so many threads; the CPU's.
+    Engine {
+        /// Threads that work at once.
+        threads: usize,
+    },
+    /// candle, in f32.
+    Candle,
+}
+
+/// A network ready to be run.
+#[derive(Debug)]
+pub struct Runner {
+    config: Config,
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    Engine { plan: Arc<Plan>, threads: usize, session: Option<Session> },
+    Candle { network: Box<DenseNet>, device: Device },
+}
+
+impl Runner {
+    /// Builds the model's network. The engine runs on the CPU only.
+    pub fn new(model: &Model, backend: Backend, device: &Device) -> Result<Self> {
+        let way = match backend {
+            Backend::Engine { .. } if !device.is_cpu() => {
+                return Err(Error::Usage("the engine runs on the CPU; take --backend candle for other devices".into()));
+            }
+            Backend::Engine { threads } => {
+                let weights = |name: &str| model.tensor(name).ok();
+                let plan = Arc::new(Plan::new(&model.config, weights, &Options::default())?);
+                Way::Engine { plan, threads, session: None }
+            }
+            Backend::Candle => {
+                let network = Box::new(model.network(device, DType::F32)?);
+                Way::Candle { network, device: device.clone() }
+            }
+        };
+        Ok(Self { config: model.config.clone(), way })
+    }
+
+    /// The network's sizes.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What runs it, recorded with every result: `engine, avx512` or `candle`.
+    pub fn name(&self) -> String {
+        match &self.way {
+            Way::Engine { plan, .. } => format!("engine, {}", plan.isa()),
+            Way::Candle { .. } => "candle".into(),
+        }
+    }
+
+    /// The outputs, (images, classes), of images (images, channels, height, width).
+    pub fn run(&mut self, images: &[f32], (height, width): (usize, usize)) -> Result<Vec<f32>> {
+        let channels = self.config.in_channels;
+        let batch = images.len() / (channels * height * width).max(1);
+        match &mut self.way {
+            Way::Candle { network, device } => {
+                let x = Tensor::from_slice(images, (batch, channels, height, width), device)?;
+                Ok(network.forward(&x, false)?.flatten_all()?.to_vec1()?)
+            }
+            Way::Engine { plan, threads, session } => {
+                // One that was planned for these images, or for more of their size.
+                let fits = |session: &Session| {
+                    let planned = session.shape();
+                    (planned.height, planned.width) == (height, width) && planned.batch >= batch
+                };
+                let session = match session.take().filter(fits) {
+                    Some(planned) => session.insert(planned),
+                    None => session.insert(Session::new(plan, Shape { height, width, batch, threads: *threads })?),
+                };
+                Ok(session.run(images)?.to_vec())
+            }
+        }
+    }
+}
