@@ -1,5 +1,6 @@
 //! The command line: one file a verb, which parses, calls and prints.
 
+mod bench;
 mod cache;
 mod catalogue;
 mod classify;
@@ -76,6 +77,8 @@ enum Command {
     Plot(plot::Plot),
     /// Exactly what a network sees of an image, as numbers.
     Preprocess(preprocess::Preprocess),
+    /// How fast a network runs here: latency, images a second, memory.
+    Bench(bench::Bench),
     /// Compare a model's output with one that another program computed.
     Parity(parity::Parity),
 }
@@ -127,14 +130,19 @@ enum BackendArg {
 }
 
 impl RunnerArgs {
+    /// Threads of the engine.
+    fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or_else(cores, usize::from)
+    }
+
     /// Opens the device and builds the model's network there.
     fn open(&self, model: &Model) -> Result<Runner> {
         let device = self.compute.open()?;
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let backend = match self.backend {
             Some(BackendArg::Candle) => Backend::Candle,
             None if !device.is_cpu() => Backend::Candle,
-            _ => Backend::Engine { threads: self.threads.map_or_else(cores, usize::from) },
+            _ => Backend::Engine { threads: self.threads() },
         };
         Runner::new(model, backend, &device)
     }
@@ -214,6 +222,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Explain(verb) => verb.run(&store),
         Command::Plot(verb) => verb.run(&store),
         Command::Preprocess(verb) => verb.run(),
+        Command::Bench(verb) => verb.run(&store),
         Command::Parity(verb) => verb.run(&store),
     });
     match outcome {

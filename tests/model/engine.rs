@@ -133,3 +133,37 @@ fn kernels_that_are_not_there_are_named() {
         "{error}"
     );
 }
+
+#[test]
+fn bench_measures_each_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = [
+        "bench",
+        "digits",
+        "--batch",
+        "1,3",
+        "--seconds",
+        "0.05",
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+        "--format",
+        "json",
+    ];
+    let outcome = run(folder.path(), &arguments);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let results: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let batches: Vec<_> = results.as_array().unwrap().iter().map(|result| result["batch"].as_u64().unwrap()).collect();
+    assert_eq!(batches, [1, 3]);
+    for result in results.as_array().unwrap() {
+        let number = |key: &str| result[key].as_f64().unwrap();
+        assert!(number("best_ms") <= number("median_ms") && number("median_ms") <= number("p90_ms"), "{result}");
+        let rate = number("batch") * 1e3 / number("median_ms");
+        assert!((number("images_per_s") - rate).abs() < 1e-6 * rate, "{result}");
+        assert_eq!((&result["size"], &result["threads"]), (&32.into(), &1.into()));
+    }
+    let human = run(folder.path(), &["bench", "digits", "--batch", "2", "--seconds", "0.05", "--backend", "candle"]);
+    assert!(human.stdout.starts_with("digits, 32x32, candle"), "{}", human.stdout);
+    assert_eq!(run(folder.path(), &["bench", "digits", "--batch", "0"]).code, 2);
+}
