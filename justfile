@@ -46,6 +46,11 @@ look FOLDER:
     cargo build --release
     scripts/look-at-report.sh {{FOLDER}}
 
+# The engine beside ONNX Runtime, OpenVINO and torch; VENV as benches/peers/setup.sh makes it.
+bench-infer VENV NETWORK="densenet121":
+    cargo build --release
+    benches/peers/infer.sh {{VENV}} {{NETWORK}}
+
 # Licences, sources and advisories of the dependencies; needs cargo-deny.
 deny:
     cargo deny check
