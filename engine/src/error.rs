@@ -75,6 +75,12 @@ pub enum Error {
         /// Images that the session has room for.
         batch: usize,
     },
+    /// The buffers do not fit into memory.
+    #[error("{bytes} bytes of memory for a buffer are not to be had; take smaller images, batches or fewer threads")]
+    Memory {
+        /// Size of the buffer that failed.
+        bytes: usize,
+    },
     /// The system started no thread.
     #[error("a thread could not be started: {0}")]
     Thread(#[from] std::io::Error),

@@ -73,6 +73,8 @@
 //! # Numbers
 //!
 //! NaN stays NaN through ReLU and pooling. Kernels of different instruction sets agree up to rounding.
+// The kernels' vectors alone need it.
+#![deny(unsafe_code, clippy::undocumented_unsafe_blocks)]
 
 mod error;
 mod fold;

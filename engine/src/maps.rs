@@ -7,6 +7,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use densenet_arch::{Config, Stem};
 
+use crate::Error;
 use crate::lanes::Lanes;
 use crate::plan::{Plan, kernel};
 
@@ -14,9 +15,9 @@ use crate::plan::{Plan, kernel};
 #[derive(Debug)]
 pub(crate) struct Rows<T>(Vec<RwLock<Vec<T>>>);
 
-impl<T: Clone> Rows<T> {
-    fn new(rows: usize, row: &[T]) -> Self {
-        Self((0..rows).map(|_| RwLock::new(row.to_vec())).collect())
+impl<T: Clone + Default> Rows<T> {
+    fn new(rows: usize, length: usize) -> Result<Self, Error> {
+        Ok(Self((0..rows).map(|_| zeros(length).map(RwLock::new)).collect::<Result<_, _>>()?))
     }
 
     pub(crate) fn read(&self, y: usize) -> RwLockReadGuard<'_, Vec<T>> {
@@ -26,6 +27,15 @@ impl<T: Clone> Rows<T> {
     pub(crate) fn write(&self, y: usize) -> RwLockWriteGuard<'_, Vec<T>> {
         self.0[y].write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A buffer of that many zeros, or the error that says how large it would be.
+pub(crate) fn zeros<T: Clone + Default>(length: usize) -> Result<Vec<T>, Error> {
+    let mut buffer = Vec::new();
+    let bytes = length.saturating_mul(size_of::<T>());
+    buffer.try_reserve_exact(length).map_err(|_| Error::Memory { bytes })?;
+    buffer.resize(length, T::default());
+    Ok(buffer)
 }
 
 /// A map of channel blocks: each row is `[block][padding, pixels, padding]`.
@@ -39,9 +49,9 @@ pub(crate) struct Map {
 }
 
 impl Map {
-    fn new(blocks: usize, (height, width): (usize, usize), padding: usize) -> Self {
-        let row = vec![Lanes::ZERO; blocks * (width + 2 * padding)];
-        Self { rows: Rows::new(height + 2 * padding, &row), height, width, padding }
+    fn new(blocks: usize, (height, width): (usize, usize), padding: usize) -> Result<Self, Error> {
+        let rows = Rows::new(height + 2 * padding, blocks * (width + 2 * padding))?;
+        Ok(Self { rows, height, width, padding })
     }
 
     /// Pixels of a row with its padding.
@@ -72,19 +82,21 @@ pub(crate) struct Maps {
 
 impl Maps {
     /// Buffers for an image that [`sides`] accepts. `shared`: several threads work on it.
-    pub(crate) fn new(plan: &Plan, (height, width): (usize, usize), shared: bool) -> Self {
+    pub(crate) fn new(plan: &Plan, (height, width): (usize, usize), shared: bool) -> Result<Self, Error> {
         let config = &plan.config;
         let padding = kernel(config.stem) / 2;
-        let row = vec![0.0; (width + 2 * padding) * config.in_channels];
-        let stem = (config.stem == Stem::Imagenet)
-            .then(|| Map::new(plan.stem.blocks(), (height.div_ceil(2), width.div_ceil(2)), 0));
+        let input = Rows::new(height + 2 * padding, (width + 2 * padding) * config.in_channels)?;
+        let stem = match config.stem {
+            Stem::Imagenet => Some(Map::new(plan.stem.blocks(), (height.div_ceil(2), width.div_ceil(2)), 0)?),
+            Stem::Cifar => None,
+        };
         let sizes = sides(config, height).zip(sides(config, width));
         let blocks = plan.blocks.iter().zip(sizes).map(|(block, size)| {
             let reads = block.layers.iter().map(|layer| layer.conv.input.blocks()).max().unwrap_or(0);
-            let inner = (0..if shared { 2 } else { 1 }).map(|_| Map::new(reads, size, 1)).collect();
-            BlockMaps { all: Map::new(block.layout.blocks(), size, 0), inner }
+            let inner = (0..if shared { 2 } else { 1 }).map(|_| Map::new(reads, size, 1)).collect::<Result<_, _>>()?;
+            Ok(BlockMaps { all: Map::new(block.layout.blocks(), size, 0)?, inner })
         });
-        Self { input: Rows::new(height + 2 * padding, &row), stem, blocks: blocks.collect() }
+        Ok(Self { input, stem, blocks: blocks.collect::<Result<_, Error>>()? })
     }
 }
 
@@ -121,5 +133,17 @@ mod tests {
         let cifar = Config::cifar(10, 4).unwrap();
         assert_eq!(sides(&cifar, 33).collect::<Vec<_>>(), [33, 16, 8]);
         assert_eq!(least_side(&cifar), 4);
+    }
+
+    #[test]
+    fn a_buffer_past_all_memory_is_an_error() {
+        assert_eq!(
+            zeros::<Lanes>(usize::MAX / 2).unwrap_err().to_string(),
+            format!(
+                "{} bytes of memory for a buffer are not to be had; take smaller images, batches or fewer threads",
+                usize::MAX
+            )
+        );
+        assert_eq!(zeros::<f32>(2).unwrap(), [0.0, 0.0]);
     }
 }

@@ -7,7 +7,7 @@ use densenet_arch::Head;
 
 use crate::Error;
 use crate::forward::{Forward, Scratch};
-use crate::maps::{Maps, least_side};
+use crate::maps::{Maps, least_side, zeros};
 use crate::plan::Plan;
 use crate::team::{Barrier, Place};
 
@@ -69,8 +69,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// A size that the network cannot take, a batch or a number of threads that is 0 or absurd, and a thread that the
-    /// system does not start.
+    /// A size that the network cannot take, a batch or a number of threads that is 0 or absurd, buffers that do not fit
+    /// into memory, and a thread that the system does not start.
     pub fn new(plan: &Arc<Plan>, shape: Shape) -> Result<Self, Error> {
         let Shape { height, width, batch, threads } = shape;
         let least = least_side(&plan.config);
@@ -83,17 +83,18 @@ impl Session {
             }
         }
         let image = plan.config.in_channels * height * width;
+        let maps = (0..threads).map(|thread| Maps::new(plan, (height, width), thread == 0 && threads > 1));
         let shared = Arc::new(Shared {
             plan: Arc::clone(plan),
             shape,
-            maps: (0..threads).map(|thread| Maps::new(plan, (height, width), thread == 0 && threads > 1)).collect(),
-            input: RwLock::new(vec![0.0; batch * image]),
-            logits: Mutex::new(vec![0.0; batch * plan.config.num_classes]),
+            maps: maps.collect::<Result<_, _>>()?,
+            input: RwLock::new(zeros(batch * image)?),
+            logits: Mutex::new(zeros(batch * plan.config.num_classes)?),
             job: Mutex::default(),
             posted: Condvar::new(),
             barrier: Barrier::new(threads),
         });
-        let output = vec![0.0; batch * plan.config.num_classes];
+        let output = zeros(batch * plan.config.num_classes)?;
         // Made first, so that the workers of an incomplete team are sent home.
         let mut session = Self { shared, scratch: Scratch::new(plan), workers: Vec::new(), output };
         for thread in 1..threads {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use densenet_arch::{Config, Role, Stem, networks};
-use densenet_engine::{Options, Plan, Session, Shape};
+use densenet_engine::{Isa, Options, Plan, Session, Shape};
 use densenet_zoo::model::DenseNet;
 use densenet_zoo::parity::{Difference, Reference};
 use densenet_zoo::store::Store;
@@ -62,13 +62,16 @@ fn every_architecture_agrees_with_candle() {
         });
         let vb = VarBuilder::from_tensors(tensors.collect(), DType::F32, &Device::Cpu);
         let candle = DenseNet::new(config, vb).unwrap();
-        let plan = Arc::new(Plan::new(config, |name| weights.get(name).cloned(), &Options::default()).unwrap());
         let input = Numbers(2).take(3 * side * side);
         let input = Tensor::from_vec(input, (1, 3, side, side), &Device::Cpu).unwrap();
         let expected: Vec<f32> = candle.forward(&input, false).unwrap().flatten_all().unwrap().to_vec1().unwrap();
-        let difference = Difference::between(&logits(&plan, &input, 2), &expected);
-        assert_eq!(difference.values, config.num_classes);
-        assert!(difference.within(1e-5), "{}: {difference:?}", network.name);
+        for isa in Isa::available() {
+            let options = Options { isa: Some(isa) };
+            let plan = Arc::new(Plan::new(config, |name| weights.get(name).cloned(), &options).unwrap());
+            let difference = Difference::between(&logits(&plan, &input, 2), &expected);
+            assert_eq!(difference.values, config.num_classes);
+            assert!(difference.within(1e-5), "{}, {isa}: {difference:?}", network.name);
+        }
     }
 }
 
@@ -81,11 +84,14 @@ fn outputs_are_pytorch_s() {
     ] {
         let store = Store::open(&[]).unwrap();
         let model = store.model(&path(model), &mut densenet_registry::Silent).unwrap();
-        let plan = Plan::new(&model.config, |name| model.tensor(name).ok(), &Options::default()).unwrap();
         let Reference { input, output } = Reference::open(&fixture(reference)).unwrap();
         let output: Vec<f32> = output.flatten_all().unwrap().to_vec1().unwrap();
-        let difference = Difference::between(&logits(&Arc::new(plan), &input, threads), &output);
-        assert!(difference.within(1e-5), "{reference}: {difference:?}");
+        for isa in Isa::available() {
+            let options = Options { isa: Some(isa) };
+            let plan = Arc::new(Plan::new(&model.config, |name| model.tensor(name).ok(), &options).unwrap());
+            let difference = Difference::between(&logits(&plan, &input, threads), &output);
+            assert!(difference.within(1e-5), "{reference}, {isa}: {difference:?}");
+        }
     }
 }
 

@@ -15,8 +15,10 @@ mod three;
 mod tile;
 
 #[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
 mod avx512;
 
 pub(crate) use gemm::{CHUNK, Gemm, ROOM};
