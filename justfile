@@ -20,8 +20,8 @@ test:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
 
-# arch, converters and zoo know neither candle nor one another (arch aside).
-layers: (layer "densenet-arch") (layer "densenet-converters") (layer "densenet-registry")
+# arch, converters, engine and zoo know neither candle nor one another (arch aside).
+layers: (layer "densenet-arch") (layer "densenet-converters") (layer "densenet-engine") (layer "densenet-registry")
 
 [private]
 layer crate:
