@@ -78,15 +78,16 @@ mod tests {
         let mut input = Layout::of(1);
         input.push(2);
         let backend = Isa::Portable.backend().unwrap();
-        let packed = Packed::new(backend, (input, 17, 2), &[0.5; 17], |output, channel, tap| {
+        let packed = Packed::new(backend, (input, 33, 2), &[0.5; 33], |output, channel, tap| {
             (100 * output + 10 * channel + tap) as f64
         });
+        // Three blocks of outputs: two vectors and one.
         assert_eq!(packed.groups.len(), 2);
         let last = &packed.groups[1];
-        assert_eq!((last.first, last.bias[0].0[..2].to_vec()), (1, vec![0.5, 0.0]));
+        assert_eq!((last.first, last.bias[0].0[..2].to_vec()), (2, vec![0.5, 0.0]));
         // Channel 0 at taps 0 and 1, then channels 1 and 2 at tap 0, then at tap 1.
         let first_lane: Vec<f32> = last.weights.iter().map(|lanes| lanes.0[0]).collect();
-        assert_eq!(first_lane, [1600.0, 1601.0, 1610.0, 1620.0, 1611.0, 1621.0]);
+        assert_eq!(first_lane, [3200.0, 3201.0, 3210.0, 3220.0, 3211.0, 3221.0]);
         assert!(last.weights.iter().all(|lanes| lanes.0[1..] == [0.0; 15]));
     }
 }

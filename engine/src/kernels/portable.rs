@@ -9,9 +9,9 @@ pub(crate) struct Portable;
 
 impl Simd for Portable {
     type V = [f32; LANES];
-    // Eight SSE registers of accumulators.
-    const PIXELS: usize = 2;
-    const VECTORS: usize = 1;
+    // Eight SSE registers of sums. The compiler does not keep those of a second pixel in registers.
+    const PIXELS: usize = 1;
+    const VECTORS: usize = 2;
 
     #[inline(always)]
     fn load(self, from: &Lanes) -> Self::V {
