@@ -1,8 +1,8 @@
-//! DenseNet-121 at 224x224 with made-up weights: latency of one image and throughput of a batch of eight, on one and on
-//! two threads.
+//! DenseNet-121 at 224x224 with made-up weights: latency of one image and throughput of a batch of eight, on one thread
+//! and on two.
 //!
-//! `cargo bench -p densenet-engine --bench engine`; `DENSENET_ZOO_ISA` chooses the kernels. The median of some runs after
-//! two to warm up.
+//! `cargo bench -p densenet-engine --bench engine`; `DENSENET_ZOO_ISA` chooses the kernels. The median of some runs
+//! after two to warm up.
 
 use std::collections::HashMap;
 use std::sync::Arc;

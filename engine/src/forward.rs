@@ -3,7 +3,9 @@
 use densenet_arch::Stem;
 
 use crate::fold::Norm;
-use crate::kernels::{Activate, ActivateAndAverage, CHUNK, Gemm, MaxPool, Panel, ROOM, SumRow, Three, Tiling, patches};
+use crate::kernels::{
+    Activate, ActivateAndAverage, Backend, CHUNK, Gemm, MaxPool, Panel, ROOM, SumRow, Three, Tiling, patches,
+};
 use crate::lanes::{LANES, Lanes};
 use crate::maps::{BlockMaps, Map, Maps};
 use crate::packed::Packed;
@@ -40,6 +42,19 @@ impl Scratch {
             logits: vec![Lanes::ZERO; plan.classifier.blocks()],
         }
     }
+
+    /// Multiplies the panel that holds a chunk by the weights, into the map.
+    fn product(&mut self, backend: Backend, weights: &Packed, tiling: Tiling, relu: bool, chunk: Chunk, to: &Map) {
+        let (groups, panel, pitch) = (0..weights.groups.len(), &self.panel[..], to.pitch());
+        if let Some(part) = chunk.only_part().filter(|_| tiling.span() == chunk.count) {
+            let out = &mut to.rows.write(part.y + to.padding)[to.padding + part.x..];
+            backend.run(Gemm { weights, groups, panel, tiling, relu, out, pitch });
+            return;
+        }
+        let pitch = tiling.span();
+        backend.run(Gemm { weights, groups, panel, tiling, relu, out: &mut self.out, pitch });
+        chunk.scatter(&self.out, pitch, weights.blocks(), to);
+    }
 }
 
 /// A thread at work on an image.
@@ -51,7 +66,8 @@ pub(crate) struct Forward<'a> {
 }
 
 impl Forward<'_> {
-    /// Runs an image, (channels, height, width). `show` gets the outputs of this thread's share and the first one's class.
+    /// Runs an image, (channels, height, width). `show` gets this thread's share of the outputs, each time with the
+    /// class of the first.
     pub(crate) fn run(&mut self, image: &[f32], (height, width): (usize, usize), show: impl FnMut(usize, &[f32])) {
         self.load(image, height, width);
         self.place.meet();
@@ -120,10 +136,7 @@ impl Forward<'_> {
                     patches(&mut panel, pieces, &mut scratch.window);
                 }
             }
-            let (panel, out) = (&scratch.panel[..], &mut scratch.out[..]);
-            let groups = 0..plan.stem.groups.len();
-            plan.backend.run(Gemm { weights: &plan.stem, groups, panel, tiling, relu: stem == Stem::Imagenet, out });
-            chunk.scatter(&scratch.out, tiling.span(), plan.stem.blocks(), to);
+            scratch.product(plan.backend, &plan.stem, tiling, stem == Stem::Imagenet, chunk, to);
         }
     }
 
@@ -153,10 +166,7 @@ impl Forward<'_> {
                 let row = &from.rows.read(part.y)[..];
                 plan.backend.run(Activate { norm, row, pitch: from.width, x: part.x, count: part.count, panel });
             }
-            let (panel, out) = (&scratch.panel[..], &mut scratch.out[..]);
-            let groups = 0..conv.groups.len();
-            plan.backend.run(Gemm { weights: conv, groups, panel, tiling, relu: true, out });
-            chunk.scatter(&scratch.out, tiling.span(), conv.blocks(), to);
+            scratch.product(plan.backend, conv, tiling, true, chunk, to);
         }
     }
 
@@ -184,10 +194,7 @@ impl Forward<'_> {
                 let (pitch, x, count) = (from.width, part.x, part.count);
                 plan.backend.run(ActivateAndAverage { norm, rows, pitch, x, count, panel });
             }
-            let (panel, out) = (&scratch.panel[..], &mut scratch.out[..]);
-            let groups = 0..conv.groups.len();
-            plan.backend.run(Gemm { weights: conv, groups, panel, tiling, relu: false, out });
-            chunk.scatter(&scratch.out, tiling.span(), conv.blocks(), to);
+            scratch.product(plan.backend, conv, tiling, false, chunk, to);
         }
     }
 
@@ -207,7 +214,7 @@ impl Forward<'_> {
         let groups = place.share(weights.groups.len());
         let tiling = Tiling { tile: 1, tiles: 1 };
         let (panel, out) = (&scratch.features[..], &mut scratch.logits[..]);
-        plan.backend.run(Gemm { weights, groups: groups.clone(), panel, tiling, relu: false, out });
+        plan.backend.run(Gemm { weights, groups: groups.clone(), panel, tiling, relu: false, out, pitch: 1 });
         for group in &weights.groups[groups] {
             for block in group.first..group.first + group.bias.len() {
                 let class = block * LANES;
@@ -250,6 +257,11 @@ impl Chunk {
             let count = end.min((y + 1) * self.width) - start;
             Part { y, x: start - y * self.width, count, at: start - self.first }
         })
+    }
+
+    /// The only part, where the chunk lies in one row.
+    fn only_part(self) -> Option<Part> {
+        self.parts().next().filter(|part| part.count == self.count)
     }
 
     /// Puts a product's pixels, `[block][span]`, where they belong in the map.

@@ -40,8 +40,8 @@
 //! layer 2:  |<------- reads ------------->|  writes  |
 //! ```
 //!
-//! Growth rates that are no multiple of sixteen leave lanes unused in the last block of each layer. These hold zeros, and
-//! no kernel multiplies by them. Rows are separate, so that threads can own bands of them.
+//! Growth rates that are no multiple of sixteen leave lanes unused in the last block of each layer. These hold zeros,
+//! and no kernel multiplies by them. Rows are separate, so that threads can own bands of them.
 //!
 //! # What folds
 //!

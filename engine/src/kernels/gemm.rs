@@ -21,19 +21,21 @@ pub(crate) struct Gemm<'a> {
     pub(crate) panel: &'a [Lanes],
     pub(crate) tiling: Tiling,
     pub(crate) relu: bool,
-    /// `[output block][pixel]`, all blocks of the convolution.
+    /// `[output block][pitch]`, all blocks of the convolution; the pixels come first in each.
     pub(crate) out: &'a mut [Lanes],
+    /// At least the pixels that the tiles cover.
+    pub(crate) pitch: usize,
 }
 
 impl Kernel for Gemm<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { weights, groups, panel, tiling, relu, out } = self;
-        let (used, span) = (weights.input.used(), tiling.span());
+        let Self { weights, groups, panel, tiling, relu, out, pitch } = self;
+        let used = weights.input.used();
         for group in &weights.groups[groups] {
             for (index, panel) in panel.chunks_exact(used.len() * tiling.tile).take(tiling.tiles).enumerate() {
-                let out = &mut out[group.first * span + index * tiling.tile..];
-                let input = Input { used, panel, relu, span };
+                let out = &mut out[group.first * pitch + index * tiling.tile..];
+                let input = Input { used, panel, relu, pitch };
                 for_tile!(tiling.tile, group.bias.len(), tile::<S>(simd, group, &input, out));
             }
         }
@@ -44,7 +46,7 @@ struct Input<'a> {
     used: &'a [u8],
     panel: &'a [Lanes],
     relu: bool,
-    span: usize,
+    pitch: usize,
 }
 
 #[inline(always)]
@@ -57,7 +59,7 @@ fn tile<S: Simd, const P: usize, const N: usize>(simd: S, group: &Group, input: 
         accumulate(simd, a, now, &mut sums);
     }
     for n in 0..N {
-        let out = &mut out[n * input.span..][..P];
+        let out = &mut out[n * input.pitch..][..P];
         for p in 0..P {
             let sum = sums[p][n];
             simd.store(if input.relu { simd.relu(sum) } else { sum }, &mut out[p]);
@@ -106,7 +108,8 @@ mod tests {
                 }
                 let mut out = vec![Lanes::ZERO; packed.blocks() * tiling.span()];
                 let groups = 0..packed.groups.len();
-                backend.run(Gemm { weights: &packed, groups, panel: &panel, tiling, relu: true, out: &mut out });
+                let (panel, pitch) = (&panel[..], tiling.span());
+                backend.run(Gemm { weights: &packed, groups, panel, tiling, relu: true, out: &mut out, pitch });
                 for pixel in 0..pixels {
                     for output in 0..outputs {
                         let products = (0..channels)
