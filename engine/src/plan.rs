@@ -1,5 +1,7 @@
 //! A network with its weights packed.
 
+use std::fmt;
+
 use densenet_arch::{Config, Stem};
 
 use crate::fold::{Norm, Source};
@@ -16,7 +18,6 @@ pub struct Options {
 }
 
 /// A network ready to run: batch norms folded, weights in the kernels' order. Sessions share it.
-#[derive(Debug)]
 pub struct Plan {
     pub(crate) config: Config,
     pub(crate) backend: Backend,
@@ -101,6 +102,13 @@ impl Plan {
     /// The kernels that it uses.
     pub fn isa(&self) -> Isa {
         self.backend.isa()
+    }
+}
+
+impl fmt::Debug for Plan {
+    // Without millions of weights.
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.debug_struct("Plan").field("config", &self.config).field("isa", &self.isa()).finish_non_exhaustive()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Buffers and threads that run a plan.
 
+use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
@@ -30,7 +31,6 @@ pub struct Shape {
 }
 
 /// A plan with buffers and threads for images of one size. Dropping it ends its threads.
-#[derive(Debug)]
 pub struct Session {
     shared: Arc<Shared>,
     /// The caller's own.
@@ -40,7 +40,6 @@ pub struct Session {
 }
 
 /// What the caller's thread and the workers share.
-#[derive(Debug)]
 struct Shared {
     plan: Arc<Plan>,
     shape: Shape,
@@ -146,6 +145,14 @@ impl Session {
     /// What it is planned for.
     pub fn shape(&self) -> Shape {
         self.shared.shape
+    }
+}
+
+impl fmt::Debug for Session {
+    // Without the buffers.
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        let Shared { plan, shape, .. } = &*self.shared;
+        formatter.debug_struct("Session").field("plan", plan).field("shape", shape).finish_non_exhaustive()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use densenet_arch::{Config, Role, Stem, networks};
+use densenet_arch::{Config, Head, Role, Stem, networks};
 use densenet_engine::{Isa, Options, Plan, Session, Shape};
 use densenet_zoo::model::DenseNet;
 use densenet_zoo::parity::{Difference, Reference};
@@ -51,27 +51,45 @@ fn logits(plan: &Arc<Plan>, input: &Tensor, threads: usize) -> Vec<f32> {
     session.run(&input.flatten_all().unwrap().to_vec1::<f32>().unwrap()).unwrap().to_vec()
 }
 
+/// Runs random weights and a random image of that size through both.
+fn agrees_with_candle(config: &Config, (height, width): (usize, usize)) {
+    let weights = random_weights(config);
+    let tensors = weights.iter().map(|(name, (shape, values))| {
+        (name.clone(), Tensor::from_slice(values, shape.as_slice(), &Device::Cpu).unwrap())
+    });
+    let vb = VarBuilder::from_tensors(tensors.collect(), DType::F32, &Device::Cpu);
+    let candle = DenseNet::new(config, vb).unwrap();
+    let input = Numbers(2).take(config.in_channels * height * width);
+    let input = Tensor::from_vec(input, (1, config.in_channels, height, width), &Device::Cpu).unwrap();
+    let expected: Vec<f32> = candle.forward(&input, false).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+    for isa in Isa::available() {
+        let options = Options { isa: Some(isa) };
+        let plan = Arc::new(Plan::new(config, |name| weights.get(name).cloned(), &options).unwrap());
+        let difference = Difference::between(&logits(&plan, &input, 2), &expected);
+        assert_eq!(difference.values, config.num_classes);
+        assert!(difference.within(1e-5), "{}, {isa}: {difference:?}", config.name());
+    }
+}
+
 #[test]
 fn every_architecture_agrees_with_candle() {
     for network in networks::all() {
-        let config = &network.config;
-        let side = if config.stem == Stem::Cifar { 32 } else { 64 };
-        let weights = random_weights(config);
-        let tensors = weights.iter().map(|(name, (shape, values))| {
-            (name.clone(), Tensor::from_slice(values, shape.as_slice(), &Device::Cpu).unwrap())
-        });
-        let vb = VarBuilder::from_tensors(tensors.collect(), DType::F32, &Device::Cpu);
-        let candle = DenseNet::new(config, vb).unwrap();
-        let input = Numbers(2).take(3 * side * side);
-        let input = Tensor::from_vec(input, (1, 3, side, side), &Device::Cpu).unwrap();
-        let expected: Vec<f32> = candle.forward(&input, false).unwrap().flatten_all().unwrap().to_vec1().unwrap();
-        for isa in Isa::available() {
-            let options = Options { isa: Some(isa) };
-            let plan = Arc::new(Plan::new(config, |name| weights.get(name).cloned(), &options).unwrap());
-            let difference = Difference::between(&logits(&plan, &input, 2), &expected);
-            assert_eq!(difference.values, config.num_classes);
-            assert!(difference.within(1e-5), "{}, {isa}: {difference:?}", network.name);
-        }
+        let side = if network.config.stem == Stem::Cifar { 32 } else { 64 };
+        agrees_with_candle(&network.config, (side, side));
+    }
+}
+
+#[test]
+fn free_networks_and_odd_sizes_agree_with_candle() {
+    let bc = Config::cifar_bc(22, 8).unwrap();
+    for (config, size) in [
+        (Config { compression: 0.7, in_channels: 1, eps: 1e-3, ..bc.clone() }, (37, 45)),
+        (Config { growth_rate: 5, bn_size: Some(3), head: Head::LogSoftmax, ..bc.clone() }, (33, 32)),
+        (Config { growth_rate: 17, num_init_features: 7, bn_size: None, ..bc }.with_classes(1), (32, 71)),
+        (Config { compression: 0.25, in_channels: 2, ..Config::imagenet(&[2, 3, 4], 6, 10) }, (53, 97)),
+        (Config::imagenet(&[1], 1, 1).with_classes(50), (32, 33)),
+    ] {
+        agrees_with_candle(&config, size);
     }
 }
 
