@@ -15,6 +15,34 @@ fn the_digits_are_evaluated_to_the_last_image() {
 }
 
 #[test]
+fn every_single_prediction_is_torch7_s() {
+    let torch: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(crate::run::fixture("torch7_digits/results.json")).unwrap()).unwrap();
+    let predicted = torch["val_predictions"].as_array().unwrap();
+    assert_eq!(predicted.len(), 360);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("said.jsonl");
+    for backend in ["engine", "candle"] {
+        let arguments = ["eval", "digits", "--data", "digits", "--device", "cpu", "--backend", backend];
+        let outcome = run(folder.path(), &[&arguments[..], &["--predictions", file.to_str().unwrap()]].concat());
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        let text = std::fs::read_to_string(&file).unwrap();
+        let said: Vec<serde_json::Value> =
+            text.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect();
+        let best: Vec<&serde_json::Value> = said.iter().map(|line| &line["top"][0]).collect();
+        assert!(best.iter().copied().eq(predicted), "{backend}");
+        // The one image whose digit is not among the first five, with Torch7's five.
+        let missed: Vec<_> = said
+            .iter()
+            .filter(|line| !line["top"].as_array().unwrap().contains(&line["labels"][0]))
+            .map(|line| (&line["image"], &line["top"]))
+            .collect();
+        let five = &torch["val_top5_missed"][0]["top5"];
+        assert_eq!(missed, [(&serde_json::json!("row 1730"), five)], "{backend}");
+    }
+}
+
+#[test]
 fn image_folders_are_classified_and_evaluated() {
     let folder = tempfile::tempdir().unwrap();
     let model = path("torch7/d_imagenet_mem2/model_1.t7");
