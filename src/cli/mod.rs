@@ -178,10 +178,12 @@ impl ProtocolArg {
             path: path.to_owned(),
             source,
         })?;
-        let described: Protocol = toml::from_str(&text).map_err(|error| Error::Data {
-            path: path.to_owned(),
-            reason: error.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" "),
-        })?;
+        let refuse = |reason: String| Error::Data { path: path.to_owned(), reason };
+        let malformed =
+            |error: toml::de::Error| refuse(error.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" "));
+        let mut table: toml::Table = toml::from_str(&text).map_err(malformed)?;
+        with_crop_fraction(&mut table).map_err(refuse)?;
+        let described: Protocol = table.try_into().map_err(malformed)?;
         // The way through its text checks the sizes.
         Ok(Some(Protocol::from_text(&described.to_text())?))
     }
@@ -199,6 +201,23 @@ impl ProtocolArg {
             );
         }
         Ok(model.protocol.clone())
+    }
+}
+
+/// `crop_fraction`, which timm calls crop_pct, stands for the size that the image is resized to: the crop divided by it, rounded
+/// down.
+fn with_crop_fraction(table: &mut toml::Table) -> Result<(), String> {
+    let Some(fraction) = table.remove("crop_fraction") else { return Ok(()) };
+    let fraction = fraction.as_float().or_else(|| fraction.as_integer().map(|whole| whole as f64));
+    let fraction = fraction.filter(|fraction| *fraction > 0.0 && *fraction <= 1.0);
+    let fraction = fraction.ok_or("crop_fraction must be above 0 and at most 1")?;
+    let crop = table.get("crop").and_then(toml::Value::as_integer).ok_or("crop_fraction needs crop beside it")?;
+    let resize = table.get_mut("resize").and_then(toml::Value::as_table_mut);
+    let resize = resize.ok_or("crop_fraction needs [resize] with its interpolation")?;
+    let size = (crop as f64 / fraction).floor() as i64;
+    match resize.insert("size".into(), size.into()) {
+        None => Ok(()),
+        Some(_) => Err("crop_fraction and resize.size say the same; leave one out".into()),
     }
 }
 

@@ -37,8 +37,8 @@ fn every_single_prediction_is_torch7_s() {
             .filter(|line| !line["top"].as_array().unwrap().contains(&line["labels"][0]))
             .map(|line| (&line["image"], &line["top"]))
             .collect();
-        let five = &torch["val_top5_missed"][0]["top5"];
-        assert_eq!(missed, [(&serde_json::json!("row 1730"), five)], "{backend}");
+        let expected = &torch["val_top5_missed"][0]["top5"];
+        assert_eq!(missed, [(&serde_json::json!("row 1730"), expected)], "{backend}");
     }
 }
 

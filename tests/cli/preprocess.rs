@@ -74,3 +74,31 @@ fn a_protocol_may_be_described_in_a_file() {
     assert_ne!(preprocess(protocol.to_str().unwrap()).code, 0);
     assert_eq!(preprocess("no-such").code, 2);
 }
+
+#[test]
+fn a_crop_fraction_is_timm_s() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = path("preproc/decoded/photo_320x240_444_jpg.png");
+    let output = folder.path().join("x.npy");
+    let preprocess = |more: &str, resize: &str| {
+        let protocol = folder.path().join("own.toml");
+        let rest = "name = \"own\"\ncrop = 224\nmean = [0.485, 0.456, 0.406]\nstd = [0.229, 0.224, 0.225]\n";
+        let text = format!("{rest}{more}\n[resize]\n{resize}\ninterpolation = \"pil-bicubic\"\n");
+        fs::write(&protocol, text).unwrap();
+        let arguments = ["preprocess", &image, "--force", "-o", output.to_str().unwrap(), "--protocol"];
+        let outcome = run(folder.path(), &[&arguments[..], &[protocol.to_str().unwrap()]].concat());
+        (outcome, fs::read(&output).unwrap_or_default())
+    };
+    // floor(224 / 0.95) = 235
+    let (outcome, fraction) = preprocess("crop_fraction = 0.95", "");
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert!(fraction == preprocess("", "size = 235").1);
+    for (more, resize, message) in [
+        ("crop_fraction = 1.5", "", "crop_fraction must be above 0 and at most 1"),
+        ("crop_fraction = 0.95", "size = 235", "crop_fraction and resize.size say the same; leave one out"),
+    ] {
+        let (outcome, _) = preprocess(more, resize);
+        assert_eq!(outcome.code, 5);
+        assert!(outcome.stderr.contains(message), "{}", outcome.stderr);
+    }
+}
