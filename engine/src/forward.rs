@@ -4,19 +4,25 @@ use densenet_arch::Stem;
 
 use crate::fold::Norm;
 use crate::kernels::{
-    Activate, ActivateAndAverage, Backend, CHUNK, Gemm, MaxPool, Panel, ROOM, SumRow, Three, Tiling, patches,
+    Activate, ActivateAndAverage, Backend, CHUNK, FromTiles, Gemm, MaxPool, POSITIONS, Panel, ROOM, SumRow, TILE_SIDE,
+    Three, Tiling, ToTiles, patches,
 };
 use crate::lanes::{LANES, Lanes};
 use crate::maps::{BlockMaps, Map, Maps};
 use crate::packed::Packed;
 use crate::plan::{Layer, Plan, Transition, kernel};
 use crate::team::Place;
+use crate::winograd::{TILES, TILES_ROOM, Winograd, stride};
 
 /// What a thread needs for itself.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     panel: Vec<Lanes>,
     out: Vec<Lanes>,
+    /// Transformed tiles, `[position][tile][input block][tile's place]`.
+    tiles: Vec<Lanes>,
+    /// Their products, `[position][output block][tile's place]`.
+    products: Vec<Lanes>,
     /// A stem's patch.
     window: Vec<f32>,
     /// The mean of each feature.
@@ -26,7 +32,8 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    pub(crate) fn new(plan: &Plan) -> Self {
+    /// What a plan needs for those maps.
+    pub(crate) fn new(plan: &Plan, maps: &Maps) -> Self {
         let layers = plan.blocks.iter().flat_map(|block| &block.layers);
         let transitions = plan.blocks.iter().filter_map(|block| block.transition.as_ref());
         let products = layers
@@ -34,9 +41,17 @@ impl Scratch {
             .chain(transitions.map(|transition| &transition.conv))
             .chain([&plan.stem]);
         let room = |size: fn(&Packed) -> usize| products.clone().map(size).max().unwrap_or(0) * ROOM;
+        let large = plan.blocks.iter().zip(&maps.blocks).filter(|(_, maps)| Winograd::pays(&maps.all));
+        let layers = large.flat_map(|(block, _)| &block.layers).filter(|layer| layer.winograd.is_some());
+        let tiles = |size: fn(&Packed) -> usize| {
+            let most = layers.clone().map(|layer| size(&layer.conv)).max();
+            most.map_or(0, |blocks| POSITIONS * stride(blocks, TILES_ROOM))
+        };
         Self {
             panel: vec![Lanes::ZERO; room(|packed| packed.input.blocks())],
             out: vec![Lanes::ZERO; room(Packed::blocks)],
+            tiles: vec![Lanes::ZERO; tiles(|packed| packed.input.blocks())],
+            products: vec![Lanes::ZERO; tiles(Packed::blocks)],
             window: vec![0.0; plan.stem.input.blocks() * LANES],
             features: vec![Lanes::ZERO; plan.classifier.input.blocks()],
             logits: vec![Lanes::ZERO; plan.classifier.blocks()],
@@ -123,7 +138,7 @@ impl Forward<'_> {
         let stride = if stem == Stem::Imagenet { 2 } else { 1 };
         let (kernel, run) = (kernel(stem), kernel(stem) * channels);
         let rows = place.share(to.height);
-        for chunk in Chunk::all(rows, to.width) {
+        for chunk in Chunk::all(rows, to.width, CHUNK) {
             let tiling = Tiling::cover(chunk.count, plan.backend.tile().0);
             let blocks = plan.stem.input.blocks();
             let mut panel = Panel { lanes: &mut scratch.panel, blocks, tile: tiling.tile, at: 0 };
@@ -147,6 +162,12 @@ impl Forward<'_> {
             None => self.activate(&layer.norm, layer.reads, all, inner),
         }
         self.place.meet();
+        if let Some(winograd) = layer.winograd.as_ref().filter(|_| Winograd::pays(all)) {
+            self.fast(winograd, layer, inner, all);
+            // The next layer's bands are of rows and not of tiles.
+            self.place.meet();
+            return;
+        }
         for y in self.place.share(all.height) {
             let rows = [y, y + 1, y + 2].map(|row| inner.rows.read(row));
             let rows = rows.each_ref().map(|row| &row[..]);
@@ -155,10 +176,52 @@ impl Forward<'_> {
         }
     }
 
+    /// The 3x3 by Winograd's algorithm, some tiles at a time.
+    fn fast(&mut self, winograd: &Winograd, layer: &Layer, from: &Map, to: &Map) {
+        let Self { plan, scratch, place, .. } = self;
+        let (blocks, out_blocks) = (layer.conv.input.blocks(), layer.conv.blocks());
+        let (down, across) = Winograd::grid(to);
+        let tile_rows = place.share(down);
+        // Each tile's sums are the same in any chunk.
+        let chunk = Tiling::cover(tile_rows.len() * across, TILES).tile;
+        for chunk in Chunk::all(tile_rows, across, chunk) {
+            let tiling = Tiling::cover(chunk.count, plan.backend.tile().0);
+            let (span, tile) = (tiling.span(), tiling.tile);
+            let (between, out_between) = (stride(blocks, span), stride(out_blocks, span));
+            for part in chunk.parts() {
+                let guards: [_; 6] = std::array::from_fn(|row| {
+                    let y = TILE_SIDE * part.y + row;
+                    (y < from.height + 2).then(|| from.rows.read(y))
+                });
+                let rows = guards.each_ref().map(|row| row.as_ref().map(|row| &row[..]));
+                let panel = Panel { lanes: &mut scratch.tiles, blocks, tile, at: part.at };
+                let (pitch, x, count) = (from.pitch(), part.x, part.count);
+                plan.backend.run(ToTiles { rows, pitch, x, count, panel, stride: between });
+            }
+            for (position, weights) in winograd.positions.iter().enumerate() {
+                let panel = &scratch.tiles[position * between..][..blocks * span];
+                let out = &mut scratch.products[position * out_between..];
+                let groups = 0..weights.groups.len();
+                plan.backend.run(Gemm { weights, groups, panel, tiling, relu: false, out, pitch: span });
+            }
+            for part in chunk.parts() {
+                let mut guards: [_; TILE_SIDE] = std::array::from_fn(|row| {
+                    let y = TILE_SIDE * part.y + row;
+                    (y < to.height).then(|| to.rows.write(y))
+                });
+                let first = layer.reads * to.width;
+                let rows = guards.each_mut().map(|row| row.as_mut().map(|row| &mut row[first..]));
+                let (products, blocks, width) = (&scratch.products[..], out_blocks, to.width);
+                let (stride, at, x, count) = (out_between, part.at, part.x, part.count);
+                plan.backend.run(FromTiles { products, stride, span, at, blocks, rows, width, x, count });
+            }
+        }
+    }
+
     /// Norm, ReLU, 1x1, norm, ReLU.
     fn bottleneck(&mut self, norm: &Norm, conv: &Packed, from: &Map, to: &Map) {
         let Self { plan, scratch, place, .. } = self;
-        for chunk in Chunk::all(place.share(to.height), to.width) {
+        for chunk in Chunk::all(place.share(to.height), to.width, CHUNK) {
             let tiling = Tiling::cover(chunk.count, plan.backend.tile().0);
             for part in chunk.parts() {
                 let lanes = &mut scratch.panel[..];
@@ -184,7 +247,7 @@ impl Forward<'_> {
     fn transition(&mut self, transition: &Transition, from: &Map, to: &Map) {
         let Self { plan, scratch, place, .. } = self;
         let Transition { norm, conv } = transition;
-        for chunk in Chunk::all(place.share(to.height), to.width) {
+        for chunk in Chunk::all(place.share(to.height), to.width, CHUNK) {
             let tiling = Tiling::cover(chunk.count, plan.backend.tile().0);
             for part in chunk.parts() {
                 let lanes = &mut scratch.panel[..];
@@ -243,10 +306,10 @@ struct Part {
 }
 
 impl Chunk {
-    /// All chunks of the rows.
-    fn all(rows: std::ops::Range<usize>, width: usize) -> impl Iterator<Item = Self> {
+    /// All chunks of the rows, each of at most `most` pixels.
+    fn all(rows: std::ops::Range<usize>, width: usize, most: usize) -> impl Iterator<Item = Self> {
         let end = rows.end * width;
-        (rows.start * width..end).step_by(CHUNK).map(move |first| Self { first, count: CHUNK.min(end - first), width })
+        (rows.start * width..end).step_by(most).map(move |first| Self { first, count: most.min(end - first), width })
     }
 
     /// Row by row.

@@ -64,15 +64,26 @@
 //! `[tile][input block][pixel][16]`, normalised on the way once and read for all outputs. The 3x3 reads a map with a
 //! border of zeros and needs no panel. The stem is a 1x1 over patches, and so is the classifier, over one pixel.
 //!
+//! # Winograd
+//!
+//! [`Convolutions::Fast`] computes a 3x3 on 4x4 outputs at a time, from the 6x6 inputs d that they see, as
+//! A^T [(G g G^T) · (B^T d B)] A: both are taken as polynomials, evaluated at 0, ±1, ±2 and infinity in each direction,
+//! multiplied point by point and interpolated. 36 products are left of 144.
+//!
+//! G g G^T is computed once, in f64. The products of a point are a 1x1 over the channels, with tiles as its pixels. What
+//! a tile sees beyond the border is zero, and what it computes beyond the map is dropped. Maps with a side below twelve
+//! go direct.
+//!
 //! # Threads
 //!
 //! Whole images go to one thread each; images that are left over, and a single one, are split into bands of rows with a
-//! barrier a layer. Each output is summed by one thread in one order, so that it is the same bit for bit however the
+//! barrier a layer, or rows of tiles with two. Each output is summed by one thread in one order, so that it is the same bit for bit however the
 //! work is split.
 //!
 //! # Numbers
 //!
-//! NaN stays NaN through ReLU and pooling. Kernels of different instruction sets agree up to rounding.
+//! NaN stays NaN through ReLU and pooling. Kernels of different instruction sets agree up to rounding, and so do exact
+//! and fast convolutions, the fast with some bits less.
 // The kernels' vectors alone need it.
 #![deny(unsafe_code, clippy::undocumented_unsafe_blocks)]
 
@@ -87,8 +98,9 @@ mod packed;
 mod plan;
 mod session;
 mod team;
+mod winograd;
 
 pub use error::Error;
 pub use isa::Isa;
-pub use plan::{Options, Plan};
+pub use plan::{Convolutions, Options, Plan};
 pub use session::{Session, Shape};

@@ -8,6 +8,7 @@ use crate::fold::{Norm, Source};
 use crate::kernels::Backend;
 use crate::lanes::Layout;
 use crate::packed::Packed;
+use crate::winograd::Winograd;
 use crate::{Error, Isa};
 
 /// How to pack.
@@ -15,12 +16,27 @@ use crate::{Error, Isa};
 pub struct Options {
     /// The kernels to use; `None`: what `DENSENET_ZOO_ISA` says, else the fastest that the processor can run.
     pub isa: Option<Isa>,
+    /// How to compute the 3x3 convolutions.
+    pub convolutions: Convolutions,
+}
+
+/// How the 3x3 convolutions are computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Convolutions {
+    /// Each output as the sum of its products.
+    #[default]
+    Exact,
+    /// By Winograd's F(4x4, 3x3) on maps with both sides of twelve or more, exactly on smaller ones: a quarter of the
+    /// products for a larger rounding error, some 1e-6 of the largest logit, and five times the memory for
+    /// their weights.
+    Fast,
 }
 
 /// A network ready to run: batch norms folded, weights in the kernels' order. Sessions share it.
 pub struct Plan {
     pub(crate) config: Config,
     pub(crate) backend: Backend,
+    convolutions: Convolutions,
     /// The stem's convolution over patches; ImageNet's with its batch norm in it.
     pub(crate) stem: Packed,
     pub(crate) blocks: Vec<Block>,
@@ -49,6 +65,8 @@ pub(crate) struct Layer {
     pub(crate) bottleneck: Option<Packed>,
     /// The 3x3.
     pub(crate) conv: Packed,
+    /// The same for large maps, in fast plans.
+    pub(crate) winograd: Option<Winograd>,
 }
 
 /// Norm, ReLU, average and 1x1 between two blocks.
@@ -79,7 +97,8 @@ impl Plan {
             )?,
         };
         let backend = isa.backend().ok_or(Error::Unsupported(isa))?;
-        let mut packer = Packer { config, backend, source: Source(&mut weights) };
+        let convolutions = options.convolutions;
+        let mut packer = Packer { config, backend, convolutions, source: Source(&mut weights) };
 
         let stem = packer.stem()?;
         let mut blocks = Vec::new();
@@ -91,7 +110,7 @@ impl Plan {
         let last = blocks.last().map(|block| block.layout.clone()).unwrap_or_default();
         let norm5 = packer.source.norm("features.norm5", last.channels(), config.eps)?.spread(&last);
         let classifier = packer.classifier(last)?;
-        Ok(Self { config: config.clone(), backend, stem, blocks, norm5, classifier })
+        Ok(Self { config: config.clone(), backend, convolutions, stem, blocks, norm5, classifier })
     }
 
     /// The sizes it was built from.
@@ -103,18 +122,29 @@ impl Plan {
     pub fn isa(&self) -> Isa {
         self.backend.isa()
     }
+
+    /// How it computes the 3x3 convolutions.
+    pub fn convolutions(&self) -> Convolutions {
+        self.convolutions
+    }
 }
 
 impl fmt::Debug for Plan {
     // Without millions of weights.
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        formatter.debug_struct("Plan").field("config", &self.config).field("isa", &self.isa()).finish_non_exhaustive()
+        formatter
+            .debug_struct("Plan")
+            .field("config", &self.config)
+            .field("isa", &self.isa())
+            .field("convolutions", &self.convolutions)
+            .finish_non_exhaustive()
     }
 }
 
 struct Packer<'a> {
     config: &'a Config,
     backend: Backend,
+    convolutions: Convolutions,
     source: Source<'a>,
 }
 
@@ -147,14 +177,14 @@ impl Packer<'_> {
         for layer in 1..=self.config.block_config[number - 1] {
             let path = format!("features.denseblock{number}.denselayer{layer}");
             let norm = self.source.norm(&format!("{path}.norm1"), layout.channels(), eps)?.spread(&layout);
-            let (bottleneck, conv) = match self.config.bn_size.map(|size| size * growth) {
+            let (bottleneck, (conv, winograd)) = match self.config.bn_size.map(|size| size * growth) {
                 Some(width) => {
                     let one = self.one(&format!("{path}.conv1"), &layout, width, Some(&format!("{path}.norm2")))?;
                     (Some(one), self.three(&format!("{path}.conv2"), Layout::of(width))?)
                 }
                 None => (None, self.three(&format!("{path}.conv1"), layout.clone())?),
             };
-            layers.push(Layer { reads: layout.blocks(), norm, bottleneck, conv });
+            layers.push(Layer { reads: layout.blocks(), norm, bottleneck, conv, winograd });
             layout.push(growth);
         }
         let transition = if number < self.config.block_config.len() {
@@ -181,12 +211,16 @@ impl Packer<'_> {
         Ok(Packed::new(self.backend, (input.clone(), outputs, 1), shift, at))
     }
 
-    /// The 3x3 convolution of a layer.
-    fn three(&mut self, path: &str, input: Layout) -> Result<Packed, Error> {
+    /// The 3x3 convolution of a layer, and its form for large maps in fast plans.
+    fn three(&mut self, path: &str, input: Layout) -> Result<(Packed, Option<Winograd>), Error> {
         let (inputs, outputs) = (input.channels(), self.config.growth_rate);
         let weight = self.source.tensor(&format!("{path}.weight"), &[outputs, inputs, 3, 3])?;
         let at = |output, channel, tap| f64::from(weight[(output * inputs + channel) * 9 + tap]);
-        Ok(Packed::new(self.backend, (input, outputs, 9), &[], at))
+        let winograd = match self.convolutions {
+            Convolutions::Exact => None,
+            Convolutions::Fast => Some(Winograd::new(self.backend, (&input, outputs), at)),
+        };
+        Ok((Packed::new(self.backend, (input, outputs, 9), &[], at), winograd))
     }
 
     fn classifier(&mut self, input: Layout) -> Result<Packed, Error> {

@@ -95,7 +95,8 @@ impl Session {
         });
         let output = zeros(batch * plan.config.num_classes)?;
         // Made first, so that the workers of an incomplete team are sent home.
-        let mut session = Self { shared, scratch: Scratch::new(plan), workers: Vec::new(), output };
+        let scratch = Scratch::new(plan, &shared.maps[0]);
+        let mut session = Self { shared, scratch, workers: Vec::new(), output };
         for thread in 1..threads {
             let shared = Arc::clone(&session.shared);
             let worker = std::thread::Builder::new().name(format!("densenet-{thread}"));
@@ -178,7 +179,7 @@ impl Shared {
 
     /// A worker's life.
     fn serve(&self, thread: usize) {
-        let mut scratch = Scratch::new(&self.plan);
+        let mut scratch = Scratch::new(&self.plan, &self.maps[thread]);
         let mut done = 0;
         loop {
             let images = {

@@ -5,11 +5,11 @@ mod support;
 use std::sync::Arc;
 
 use densenet_arch::{Config, Head};
-use densenet_engine::{Error, Isa, Options, Plan, Session, Shape};
+use densenet_engine::{Convolutions, Error, Isa, Options, Plan, Session, Shape};
 use support::{Numbers, weights};
 
 fn plan(config: &Config, isa: Option<Isa>) -> Arc<Plan> {
-    Arc::new(Plan::new(config, weights(config), &Options { isa }).unwrap())
+    Arc::new(Plan::new(config, weights(config), &Options { isa, ..Options::default() }).unwrap())
 }
 
 fn tiny() -> Config {
@@ -18,12 +18,20 @@ fn tiny() -> Config {
 
 #[test]
 fn an_image_s_logits_depend_on_nothing_but_the_image() {
+    for convolutions in [Convolutions::Exact, Convolutions::Fast] {
+        depends_on_nothing_but_the_image(convolutions);
+    }
+}
+
+fn depends_on_nothing_but_the_image(convolutions: Convolutions) {
     let (height, width) = (75, 53);
     for config in [tiny(), Config { in_channels: 1, ..Config::cifar(13, 12).unwrap() }] {
         let size = config.in_channels * height * width;
         let images = Numbers::new(5).take(5 * size);
         for isa in Isa::available() {
-            let plan = plan(&config, Some(isa));
+            let options = Options { isa: Some(isa), convolutions };
+            let plan = Arc::new(Plan::new(&config, weights(&config), &options).unwrap());
+            assert_eq!(plan.convolutions(), convolutions);
             let session = |batch, threads| Session::new(&plan, Shape { height, width, batch, threads }).unwrap();
             let mut alone = session(1, 1);
             let expected: Vec<f32> = images.chunks(size).flat_map(|image| alone.run(image).unwrap().to_vec()).collect();

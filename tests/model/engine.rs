@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use densenet_arch::{Config, Head, Role, Stem, networks};
-use densenet_engine::{Isa, Options, Plan, Session, Shape};
+use densenet_engine::{Convolutions, Isa, Options, Plan, Session, Shape};
 use densenet_zoo::model::DenseNet;
 use densenet_zoo::parity::{Difference, Reference};
 use densenet_zoo::store::Store;
@@ -63,11 +63,13 @@ fn agrees_with_candle(config: &Config, (height, width): (usize, usize)) {
     let input = Tensor::from_vec(input, (1, config.in_channels, height, width), &Device::Cpu).unwrap();
     let expected: Vec<f32> = candle.forward(&input, false).unwrap().flatten_all().unwrap().to_vec1().unwrap();
     for isa in Isa::available() {
-        let options = Options { isa: Some(isa) };
-        let plan = Arc::new(Plan::new(config, |name| weights.get(name).cloned(), &options).unwrap());
-        let difference = Difference::between(&logits(&plan, &input, 2), &expected);
-        assert_eq!(difference.values, config.num_classes);
-        assert!(difference.within(1e-5), "{}, {isa}: {difference:?}", config.name());
+        for (convolutions, most) in [(Convolutions::Exact, 1e-5), (Convolutions::Fast, 2e-5)] {
+            let options = Options { isa: Some(isa), convolutions };
+            let plan = Arc::new(Plan::new(config, |name| weights.get(name).cloned(), &options).unwrap());
+            let difference = Difference::between(&logits(&plan, &input, 2), &expected);
+            assert_eq!(difference.values, config.num_classes);
+            assert!(difference.within(most), "{}, {isa}, {convolutions:?}: {difference:?}", config.name());
+        }
     }
 }
 
@@ -105,7 +107,7 @@ fn outputs_are_pytorch_s() {
         let Reference { input, output } = Reference::open(&fixture(reference)).unwrap();
         let output: Vec<f32> = output.flatten_all().unwrap().to_vec1().unwrap();
         for isa in Isa::available() {
-            let options = Options { isa: Some(isa) };
+            let options = Options { isa: Some(isa), ..Options::default() };
             let plan = Arc::new(Plan::new(&model.config, |name| model.tensor(name).ok(), &options).unwrap());
             let difference = Difference::between(&logits(&plan, &input, threads), &output);
             assert!(difference.within(1e-5), "{reference}, {isa}: {difference:?}");

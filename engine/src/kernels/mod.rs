@@ -13,6 +13,7 @@ mod portable;
 mod testing;
 mod three;
 mod tile;
+mod winograd;
 
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
@@ -26,6 +27,7 @@ pub(crate) use pack::{Activate, ActivateAndAverage, Panel, patches};
 pub(crate) use pool::{MaxPool, SumRow};
 pub(crate) use three::Three;
 pub(crate) use tile::Tiling;
+pub(crate) use winograd::{FromTiles, POSITIONS, TILE_SIDE, ToTiles};
 
 use crate::Isa;
 use crate::lanes::Lanes;

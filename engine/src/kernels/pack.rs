@@ -20,7 +20,7 @@ pub(crate) struct Panel<'a> {
 impl Panel<'_> {
     /// Where block 0 of pixel `at + done` is, and how many of `left` pixels follow it in the same tile.
     #[inline(always)]
-    fn run(&self, done: usize, left: usize) -> (usize, usize) {
+    pub(super) fn run(&self, done: usize, left: usize) -> (usize, usize) {
         let (tile, pixel) = ((self.at + done) / self.tile, (self.at + done) % self.tile);
         (tile * self.blocks * self.tile + pixel, left.min(self.tile - pixel))
     }

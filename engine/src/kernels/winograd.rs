@@ -1,0 +1,277 @@
+//! The transforms around the products of Winograd's F(4x4, 3x3): B^T d B before them, A^T m A after.
+
+use super::pack::Panel;
+use super::{Kernel, Simd};
+use crate::lanes::Lanes;
+
+/// Side of a tile of outputs.
+pub(crate) const TILE_SIDE: usize = 4;
+/// Side of the square of inputs that a tile sees.
+pub(crate) const INPUT_SIDE: usize = 6;
+/// Values of a transformed tile.
+pub(crate) const POSITIONS: usize = INPUT_SIDE * INPUT_SIDE;
+
+/// B^T d B of some tiles of a row of tiles.
+pub(crate) struct ToTiles<'a> {
+    /// The padded rows that the tiles see, each `[input block][pitch]`; those below the map are none.
+    pub(crate) rows: [Option<&'a [Lanes]>; INPUT_SIDE],
+    pub(crate) pitch: usize,
+    /// The first tile.
+    pub(crate) x: usize,
+    pub(crate) count: usize,
+    /// Tiles where other panels have pixels, and `stride` vectors behind it the next position's.
+    pub(crate) panel: Panel<'a>,
+    pub(crate) stride: usize,
+}
+
+impl Kernel for ToTiles<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { rows, pitch, x, count, panel, stride } = self;
+        let nothing = [Lanes::ZERO; INPUT_SIDE];
+        // What the last tile of a row sees; the columns past the map are never written.
+        let mut edge = [nothing; INPUT_SIDE];
+        let mut done = 0;
+        while done < count {
+            let (start, run) = panel.run(done, count - done);
+            for block in 0..panel.blocks {
+                for tile in 0..run {
+                    let left = TILE_SIDE * (x + done + tile);
+                    let columns = INPUT_SIDE.min(pitch - left);
+                    let mut lines = [&nothing; INPUT_SIDE];
+                    for ((line, edge), row) in lines.iter_mut().zip(&mut edge).zip(rows) {
+                        let Some(row) = row else { continue };
+                        let seen = &row[block * pitch + left..][..columns];
+                        *line = if let Some(whole) = seen.first_chunk() {
+                            whole
+                        } else {
+                            edge[..columns].copy_from_slice(seen);
+                            edge
+                        };
+                    }
+                    to_tile(simd, lines, &mut panel.lanes[start + block * panel.tile + tile..], stride);
+                }
+            }
+            done += run;
+        }
+    }
+}
+
+#[inline(always)]
+fn to_tile<S: Simd>(simd: S, lines: [&[Lanes; INPUT_SIDE]; INPUT_SIDE], to: &mut [Lanes], stride: usize) {
+    let zero = simd.splat(0.0);
+    let mut half = [[zero; INPUT_SIDE]; INPUT_SIDE];
+    for column in 0..INPUT_SIDE {
+        let mut values = [zero; INPUT_SIDE];
+        for row in 0..INPUT_SIDE {
+            values[row] = simd.load(&lines[row][column]);
+        }
+        let values = inputs(simd, values);
+        for row in 0..INPUT_SIDE {
+            half[row][column] = values[row];
+        }
+    }
+    let to = &mut to[..=(POSITIONS - 1) * stride];
+    for row in 0..INPUT_SIDE {
+        let values = inputs(simd, half[row]);
+        for column in 0..INPUT_SIDE {
+            simd.store(values[column], &mut to[(row * INPUT_SIDE + column) * stride]);
+        }
+    }
+}
+
+/// `factor * a + b`.
+#[inline(always)]
+fn times<S: Simd>(simd: S, factor: f32, a: S::V, b: S::V) -> S::V {
+    simd.mul_add(simd.splat(factor), a, b)
+}
+
+/// B^T d.
+#[inline(always)]
+fn inputs<S: Simd>(simd: S, d: [S::V; INPUT_SIDE]) -> [S::V; INPUT_SIDE] {
+    let (even, odd) = (times(simd, -4.0, d[2], d[4]), times(simd, -4.0, d[1], d[3]));
+    let (even_2, odd_2) = (times(simd, -1.0, d[2], d[4]), times(simd, -1.0, d[1], d[3]));
+    [
+        times(simd, 4.0, d[0], times(simd, -5.0, d[2], d[4])),
+        simd.add(even, odd),
+        times(simd, -1.0, odd, even),
+        times(simd, 2.0, odd_2, even_2),
+        times(simd, -2.0, odd_2, even_2),
+        times(simd, 4.0, d[1], times(simd, -5.0, d[3], d[5])),
+    ]
+}
+
+/// A^T m A of some tiles of a row of tiles, into the map.
+pub(crate) struct FromTiles<'a> {
+    /// `[position][output block][span]`, with `stride` vectors from one position to the next.
+    pub(crate) products: &'a [Lanes],
+    pub(crate) stride: usize,
+    pub(crate) span: usize,
+    /// The first tile's place among the products.
+    pub(crate) at: usize,
+    /// Output blocks.
+    pub(crate) blocks: usize,
+    /// The rows to write, each `[output block][width]`; those below the map are none.
+    pub(crate) rows: [Option<&'a mut [Lanes]>; TILE_SIDE],
+    pub(crate) width: usize,
+    /// The first tile.
+    pub(crate) x: usize,
+    pub(crate) count: usize,
+}
+
+impl Kernel for FromTiles<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { products, stride, span, at, blocks, mut rows, width, x, count } = self;
+        let mut outputs = [[Lanes::ZERO; TILE_SIDE]; TILE_SIDE];
+        for block in 0..blocks {
+            for tile in 0..count {
+                from_tile(simd, &products[block * span + at + tile..], stride, &mut outputs);
+                let left = TILE_SIDE * (x + tile);
+                let columns = TILE_SIDE.min(width - left);
+                for (row, outputs) in rows.iter_mut().zip(&outputs) {
+                    let Some(row) = row else { continue };
+                    let row = &mut row[block * width + left..][..columns];
+                    for (to, from) in row.iter_mut().zip(outputs) {
+                        simd.store(simd.load(from), to);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn from_tile<S: Simd>(simd: S, products: &[Lanes], stride: usize, to: &mut [[Lanes; TILE_SIDE]; TILE_SIDE]) {
+    let zero = simd.splat(0.0);
+    let products = &products[..=(POSITIONS - 1) * stride];
+    let mut half = [[zero; INPUT_SIDE]; TILE_SIDE];
+    for column in 0..INPUT_SIDE {
+        let mut values = [zero; INPUT_SIDE];
+        for row in 0..INPUT_SIDE {
+            values[row] = simd.load(&products[(row * INPUT_SIDE + column) * stride]);
+        }
+        let values = outputs(simd, values);
+        for row in 0..TILE_SIDE {
+            half[row][column] = values[row];
+        }
+    }
+    for row in 0..TILE_SIDE {
+        let values = outputs(simd, half[row]);
+        for column in 0..TILE_SIDE {
+            simd.store(values[column], &mut to[row][column]);
+        }
+    }
+}
+
+/// A^T m.
+#[inline(always)]
+fn outputs<S: Simd>(simd: S, m: [S::V; INPUT_SIDE]) -> [S::V; TILE_SIDE] {
+    let (even, odd) = (simd.add(m[1], m[2]), times(simd, -1.0, m[2], m[1]));
+    let (even_2, odd_2) = (simd.add(m[3], m[4]), times(simd, -1.0, m[4], m[3]));
+    [
+        simd.add(m[0], simd.add(even, even_2)),
+        times(simd, 2.0, odd_2, odd),
+        times(simd, 4.0, even_2, even),
+        simd.add(m[5], times(simd, 8.0, odd_2, odd)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+    use crate::kernels::testing::Numbers;
+    use crate::kernels::{Backend, Gemm, Tiling};
+    use crate::lanes::{LANES, Layout};
+    use crate::winograd::{Winograd, stride};
+
+    /// A map without its border, `[row][output block][x]`, from one with it, `[row][input block][x]`; the first
+    /// tile of each row on its own, so that the rest begins elsewhere.
+    fn convolve(
+        backend: Backend,
+        winograd: &Winograd,
+        map: &[Vec<Lanes>],
+        (height, width): (usize, usize),
+    ) -> Vec<Vec<Lanes>> {
+        let (pitch, first) = (width + 2, &winograd.positions[0]);
+        let (blocks, out_blocks) = (first.input.blocks(), first.blocks());
+        let mut out = vec![vec![Lanes::ZERO; out_blocks * width]; height];
+        let across = width.div_ceil(TILE_SIDE);
+        for (y, out) in out.chunks_mut(TILE_SIDE).enumerate() {
+            let rows = std::array::from_fn(|row| map.get(TILE_SIDE * y + row).map(|row| &row[..]));
+            let tiling = Tiling::cover(across, backend.tile().0);
+            let (span, parts) = (tiling.span(), [(0, 1), (1, across - 1)]);
+            let (between, out_between) = (stride(blocks, span), stride(out_blocks, span));
+            let mut tiles = vec![Lanes::ZERO; POSITIONS * between];
+            let mut products = vec![Lanes::ZERO; POSITIONS * out_between];
+            for (x, count) in parts {
+                let panel = Panel { lanes: &mut tiles, blocks, tile: tiling.tile, at: x };
+                backend.run(ToTiles { rows, pitch, x, count, panel, stride: between });
+            }
+            for (position, weights) in winograd.positions.iter().enumerate() {
+                let (panel, out) = (&tiles[position * between..], &mut products[position * out_between..]);
+                let groups = 0..weights.groups.len();
+                let panel = &panel[..blocks * span];
+                backend.run(Gemm { weights, groups, panel, tiling, relu: false, out, pitch: span });
+            }
+            for (x, count) in parts {
+                let mut lines = out.iter_mut();
+                let rows = std::array::from_fn(|_| lines.next().map(|row| &mut row[..]));
+                let (products, stride, blocks) = (&products[..], out_between, out_blocks);
+                backend.run(FromTiles { products, stride, span, at: x, blocks, rows, width, x, count });
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn maps_are_those_of_plain_loops() {
+        for isa in Isa::available() {
+            let backend = isa.backend().unwrap();
+            let mut numbers = Numbers::default();
+            for ((height, width), parts, outputs) in [
+                ((1, 1), vec![16], 16),
+                ((5, 7), vec![3, 20], 1),
+                ((13, 4), vec![16, 12], 40),
+                ((14, 14), vec![48], 12),
+                ((28, 28), vec![17], 33),
+            ] {
+                let mut layout = Layout::default();
+                for part in parts {
+                    layout.push(part);
+                }
+                let channels = layout.channels();
+                let weight = numbers.take(outputs * channels * 9);
+                let at = |o: usize, c: usize, tap: usize| f64::from(weight[(o * channels + c) * 9 + tap]);
+                let winograd = Winograd::new(backend, (&layout, outputs), at);
+                let x = numbers.take(height * width * channels);
+                let mut map = vec![vec![Lanes::ZERO; layout.blocks() * (width + 2)]; height + 2];
+                for (pixel, values) in x.chunks(channels).enumerate() {
+                    for (block, lanes) in layout.spread(values.iter().copied()).into_iter().enumerate() {
+                        map[pixel / width + 1][block * (width + 2) + pixel % width + 1] = lanes;
+                    }
+                }
+                let out = convolve(backend, &winograd, &map, (height, width));
+                let value = |y: usize, x_: usize, c: usize| {
+                    let inside = (1..=height).contains(&y) && (1..=width).contains(&x_);
+                    if inside { f64::from(x[((y - 1) * width + x_ - 1) * channels + c]) } else { 0.0 }
+                };
+                for pixel in 0..height * width {
+                    let (y, x) = (pixel / width, pixel % width);
+                    for output in 0..outputs {
+                        let products = (0..channels * 9).map(|i| {
+                            let (c, tap) = (i / 9, i % 9);
+                            at(output, c, tap) * value(y + tap / 3, x + tap % 3, c)
+                        });
+                        let want: f64 = products.sum();
+                        let got = out[y][output / LANES * width + x].0[output % LANES];
+                        // The transforms add and subtract what is up to a hundred times as large.
+                        let error = (f64::from(got) - want).abs();
+                        assert!(error < 2e-4, "{isa} {height}x{width} y {y} x {x} output {output}: {got} {want}");
+                    }
+                }
+            }
+        }
+    }
+}
