@@ -67,8 +67,8 @@
 //! # Winograd
 //!
 //! [`Convolutions::Fast`] computes a 3x3 on 4x4 outputs at a time, from the 6x6 inputs d that they see, as
-//! A^T [(G g G^T) · (B^T d B)] A: both are taken as polynomials, evaluated at 0, ±1, ±2 and infinity in each direction,
-//! multiplied point by point and interpolated. 36 products are left of 144.
+//! A^T [(G g G^T) · (B^T d B)] A: both are taken as polynomials, evaluated at 0, ±3/4, ±3/2 and infinity in each
+//! direction, multiplied point by point and interpolated. 36 products are left of 144.
 //!
 //! G g G^T is computed once, in f64. The products of a point are a 1x1 over the channels, with tiles as its pixels. What
 //! a tile sees beyond the border is zero, and what it computes beyond the map is dropped. Maps with a side below twelve

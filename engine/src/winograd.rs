@@ -1,6 +1,6 @@
 //! A 3x3 convolution's weights for Winograd's F(4x4, 3x3).
 
-use crate::kernels::{Backend, POSITIONS, TILE_SIDE};
+use crate::kernels::{Backend, FAR, NEAR, POSITIONS, TILE_SIDE};
 use crate::lanes::Layout;
 use crate::maps::Map;
 use crate::packed::Packed;
@@ -11,16 +11,6 @@ pub(crate) const TILES: usize = 14;
 pub(crate) const TILES_ROOM: usize = 16;
 /// The least side of a map that pays: the tiles at the edge of a smaller one are mostly empty.
 const LEAST_SIDE: usize = 12;
-
-/// G of A^T [(G g G^T) · (B^T d B)] A, for the points 0, ±1, ±2 and infinity.
-const G: [[f64; 3]; 6] = [
-    [1.0 / 4.0, 0.0, 0.0],
-    [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
-    [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
-    [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
-    [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
-    [0.0, 0.0, 1.0],
-];
 
 /// Transformed weights: a product over channels for each position of a transformed tile.
 #[derive(Debug)]
@@ -65,10 +55,24 @@ pub(crate) fn stride(blocks: usize, span: usize) -> usize {
 
 /// G g G^T.
 fn transform(taps: &[f64; 9]) -> [f64; POSITIONS] {
+    let g = g();
     std::array::from_fn(|position| {
-        let (upper, left) = (G[position / 6], G[position % 6]);
+        let (upper, left) = (g[position / 6], g[position % 6]);
         (0..9).map(|tap| upper[tap / 3] * taps[tap] * left[tap % 3]).sum()
     })
+}
+
+/// For each point its powers by what Lagrange's interpolation divides by: the product of its distances from the others.
+fn g() -> [[f64; 3]; 6] {
+    let (near, far) = (f64::from(NEAR), f64::from(FAR));
+    let points = [0.0, near, -near, far, -far];
+    let row = |point: f64| {
+        let distances = points.into_iter().filter(|&other| other != point).map(|other| point - other);
+        let scale = 1.0 / distances.product::<f64>();
+        [scale, scale * point, scale * point * point]
+    };
+    let [zero, a, b, c, d] = points.map(row);
+    [zero, a, b, c, d, [0.0, 0.0, 1.0]]
 }
 
 #[cfg(test)]
@@ -77,13 +81,11 @@ mod tests {
 
     #[test]
     fn weights_are_values_of_their_polynomial() {
-        // Taps as coefficients in two variables: at the points (1, 1) and (2, -1), and at infinity in both.
-        let taps = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
-        let transformed = transform(&taps);
-        assert!((transformed[7] - 45.0 / 36.0).abs() < 1e-12);
-        let rows = [1.0 - 2.0 + 3.0, 4.0 - 5.0 + 6.0, 7.0 - 8.0 + 9.0];
-        let value = rows[0] + 2.0 * rows[1] + 4.0 * rows[2];
-        assert!((transformed[3 * 6 + 2] + value / (24.0 * 6.0)).abs() < 1e-12);
+        // Taps as coefficients in two variables: at (3/4, 3/4) and (3/2, -3/4), and at infinity in both.
+        let transformed = transform(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
+        let (near, far) = (-1.898_437_5, 7.593_75);
+        assert!((transformed[7] - 22.691_406_25 / (near * near)).abs() < 1e-12);
+        assert!((transformed[3 * 6 + 2] - 20.265_625 / (far * near)).abs() < 1e-12);
         assert_eq!(transformed[35], 9.0);
     }
 

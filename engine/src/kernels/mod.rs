@@ -27,7 +27,7 @@ pub(crate) use pack::{Activate, ActivateAndAverage, Panel, patches};
 pub(crate) use pool::{MaxPool, SumRow};
 pub(crate) use three::Three;
 pub(crate) use tile::Tiling;
-pub(crate) use winograd::{FromTiles, POSITIONS, TILE_SIDE, ToTiles};
+pub(crate) use winograd::{FAR, FromTiles, NEAR, POSITIONS, TILE_SIDE, ToTiles};
 
 use crate::Isa;
 use crate::lanes::Lanes;
