@@ -39,7 +39,7 @@ pub struct Header {
     pub batch_size: usize,
     /// Where the network ran.
     pub device: String,
-    /// What ran it: `engine, avx512` or `candle`.
+    /// What ran it: `engine, avx512, exact` or `candle`.
     #[serde(default)]
     pub backend: String,
     /// Whether the network's outputs are kept.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use densenet_arch::Config;
+pub use densenet_engine::Convolutions;
 use densenet_engine::{Options, Plan, Session, Shape};
 
 use crate::error::{Error, Result};
@@ -13,10 +14,12 @@ use crate::store::Model;
 /// Which way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// densenet-engine, with so many threads; the CPU's.
+    /// densenet-engine; the CPU's.
     Engine {
         /// Threads that work at once.
         threads: usize,
+        /// How it computes the 3x3 convolutions.
+        convolutions: Convolutions,
     },
     /// candle, in f32.
     Candle,
@@ -42,9 +45,10 @@ impl Runner {
             Backend::Engine { .. } if !device.is_cpu() => {
                 return Err(Error::Usage("the engine runs on the CPU; take --backend candle for other devices".into()));
             }
-            Backend::Engine { threads } => {
+            Backend::Engine { threads, convolutions } => {
                 let weights = |name: &str| model.tensor(name).ok();
-                let plan = Arc::new(Plan::new(&model.config, weights, &Options::default())?);
+                let plan =
+                    Arc::new(Plan::new(&model.config, weights, &Options { convolutions, ..Options::default() })?);
                 Way::Engine { plan, threads, session: None }
             }
             Backend::Candle => {
@@ -60,10 +64,16 @@ impl Runner {
         &self.config
     }
 
-    /// What runs it, recorded with every result: `engine, avx512` or `candle`.
+    /// What runs it, recorded with every result: `engine, avx512, exact` or `candle`.
     pub fn name(&self) -> String {
         match &self.way {
-            Way::Engine { plan, .. } => format!("engine, {}", plan.isa()),
+            Way::Engine { plan, .. } => {
+                let convolutions = match plan.convolutions() {
+                    Convolutions::Exact => "exact",
+                    Convolutions::Fast => "fast",
+                };
+                format!("engine, {}, {convolutions}", plan.isa())
+            }
             Way::Candle { .. } => "candle".into(),
         }
     }

@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use densenet_arch::Protocol;
 use densenet_zoo::device::DeviceChoice;
-use densenet_zoo::runner::{Backend, Runner};
+use densenet_zoo::runner::{Backend, Convolutions, Runner};
 use densenet_zoo::store::{Model, Store};
 use densenet_zoo::{Error, Result};
 
@@ -119,6 +119,9 @@ struct RunnerArgs {
     /// Threads of the engine; all cores otherwise.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// In the engine, every output as the sum of its products, instead of Winograd's algorithm on large maps.
+    #[arg(long)]
+    exact: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -136,13 +139,22 @@ impl RunnerArgs {
         self.threads.map_or_else(cores, usize::from)
     }
 
+    /// Opens the device and builds the model's network there; for comparisons with other programs.
+    fn open_exact(&self, model: &Model) -> Result<Runner> {
+        self.open_with(model, Convolutions::Exact)
+    }
+
     /// Opens the device and builds the model's network there.
     fn open(&self, model: &Model) -> Result<Runner> {
+        self.open_with(model, if self.exact { Convolutions::Exact } else { Convolutions::Fast })
+    }
+
+    fn open_with(&self, model: &Model, convolutions: Convolutions) -> Result<Runner> {
         let device = self.compute.open()?;
         let backend = match self.backend {
             Some(BackendArg::Candle) => Backend::Candle,
             None if !device.is_cpu() => Backend::Candle,
-            _ => Backend::Engine { threads: self.threads() },
+            _ => Backend::Engine { threads: self.threads(), convolutions },
         };
         Runner::new(model, backend, &device)
     }

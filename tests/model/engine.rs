@@ -130,9 +130,11 @@ fn both_ways_say_the_same_of_every_digit_and_results_name_theirs() {
     };
     let (name, candle, _) = said(&["--backend", "candle"]);
     assert_eq!(name, "candle");
+    let (name, exact, _) = said(&["--exact"]);
+    assert!(name.starts_with("engine, ") && name.ends_with(", exact"), "{name}");
     let (name, engine, text) = said(&[]);
-    assert!(name.starts_with("engine, "), "{name}");
-    assert!(engine == candle);
+    assert!(name.starts_with("engine, ") && name.ends_with(", fast"), "{name}");
+    assert!(engine == candle && exact == candle);
     // To the last bit, whatever the threads and the batch.
     let body = |text: &str| text.split_once('\n').unwrap().1.to_owned();
     for arguments in [["--threads", "3", "--batch-size", "32"], ["--threads", "1", "--batch-size", "7"]] {
