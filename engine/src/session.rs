@@ -33,8 +33,8 @@ pub struct Shape {
 /// A plan with buffers and threads for images of one size. Dropping it ends its threads.
 pub struct Session {
     shared: Arc<Shared>,
-    /// The caller's own.
-    scratch: Scratch,
+    /// The caller's own; boxed, so that a session is small to move.
+    scratch: Box<Scratch>,
     workers: Vec<JoinHandle<()>>,
     output: Vec<f32>,
 }
@@ -95,7 +95,7 @@ impl Session {
         });
         let output = zeros(batch * plan.config.num_classes)?;
         // Made first, so that the workers of an incomplete team are sent home.
-        let scratch = Scratch::new(plan, &shared.maps[0]);
+        let scratch = Box::new(Scratch::new(plan, &shared.maps[0]));
         let mut session = Self { shared, scratch, workers: Vec::new(), output };
         for thread in 1..threads {
             let shared = Arc::clone(&session.shared);
