@@ -21,12 +21,17 @@ pub(super) struct Bench {
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u16).range(1..=4096))]
     size: Option<u16>,
     /// Seconds that each batch is measured for, after a tenth of that to warm up.
-    #[arg(long, default_value_t = 5.0)]
+    #[arg(long, default_value_t = 5.0, value_parser = seconds)]
     seconds: f64,
     #[command(flatten)]
     runner: RunnerArgs,
     #[command(flatten)]
     print: FormatArg,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds: &f64| (0.0..=3600.0).contains(seconds));
+    seconds.ok_or_else(|| "a number from 0 to 3600 is expected".into())
 }
 
 impl Bench {

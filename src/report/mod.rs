@@ -34,12 +34,18 @@ pub struct Measured {
     pub predictions: Vec<Prediction>,
 }
 
+/// What a file is that is no result.
+const NEITHER: &str = "neither what `eval --format json` prints nor a file of predictions";
+
 impl Measured {
     /// Reads a file of either kind.
     pub fn open(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
         match serde_json::from_str::<Value>(&text) {
             Ok(value) if value["summary"].is_object() => Self::from_result(path, &value),
+            // Predictions of no image are their first line alone.
+            Ok(value) if !value["shard"].is_object() => Err(Error::data(path, NEITHER)),
+            Err(_) if !text.starts_with('{') => Err(Error::data(path, NEITHER)),
             _ => Self::from_predictions(path),
         }
     }

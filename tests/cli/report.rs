@@ -67,7 +67,10 @@ fn a_run_stands_beside_what_was_published_and_can_be_checked() {
     fs::write(folder.path().join("other.json"), "{}").unwrap();
     let outcome = table("other.json", &[]);
     assert_eq!(outcome.code, 5);
-    assert!(outcome.stderr.contains("other.json: "), "{}", outcome.stderr);
+    let neither = "other.json: neither what `eval --format json` prints nor a file of predictions\n";
+    assert!(outcome.stderr.ends_with(neither), "{}", outcome.stderr);
+    fs::write(folder.path().join("other.json"), "# text\n").unwrap();
+    assert!(table("other.json", &[]).stderr.ends_with(neither));
 }
 
 #[test]

@@ -194,4 +194,5 @@ fn bench_measures_each_batch() {
     let human = run(folder.path(), &["bench", "digits", "--batch", "2", "--seconds", "0.05", "--backend", "candle"]);
     assert!(human.stdout.starts_with("digits, 32x32, candle"), "{}", human.stdout);
     assert_eq!(run(folder.path(), &["bench", "digits", "--batch", "0"]).code, 2);
+    assert_eq!(run(folder.path(), &["bench", "digits", "--seconds", "nan"]).code, 2);
 }
