@@ -1,8 +1,8 @@
 //! Sixteen lanes in two 256-bit registers.
 
 use std::arch::x86_64::{
-    __m256, _CMP_UNORD_Q, _mm256_add_ps, _mm256_blendv_ps, _mm256_cmp_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
-    _mm256_max_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+    __m256, _CMP_UNORD_Q, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_blendv_ps, _mm256_cmp_ps, _mm256_fmadd_ps,
+    _mm256_loadu_ps, _mm256_max_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
 };
 
 use super::{Kernel, Simd};
@@ -91,5 +91,11 @@ impl Simd for Avx2 {
     fn relu(self, v: Self::V) -> Self::V {
         // SAFETY: AVX2 is there.
         unsafe { [_mm256_max_ps(_mm256_setzero_ps(), v[0]), _mm256_max_ps(_mm256_setzero_ps(), v[1])] }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, line: &Lanes) {
+        // SAFETY: it only hints, and at memory that is there.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.0.as_ptr().cast()) }
     }
 }

@@ -56,7 +56,7 @@ fn tile<S: Simd, const P: usize, const N: usize>(simd: S, group: &Group, input: 
     for (a, &used) in input.panel.as_chunks::<P>().0.iter().zip(input.used) {
         let (now, rest) = weights.split_at(usize::from(used));
         weights = rest;
-        accumulate(simd, a, now, &mut sums);
+        accumulate(simd, a, now, rest, &mut sums);
     }
     for n in 0..N {
         let out = &mut out[n * input.pitch..][..P];

@@ -52,6 +52,9 @@ pub(crate) trait Simd: Copy {
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// Zero where negative; NaN stays NaN.
     fn relu(self, v: Self::V) -> Self::V;
+    /// Brings a cache line near that is read soon, where the processor can be told.
+    #[inline(always)]
+    fn prefetch(self, _line: &Lanes) {}
 }
 
 /// Work that can be compiled for any instruction set.

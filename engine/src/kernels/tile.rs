@@ -38,15 +38,20 @@ pub(super) fn begin<S: Simd, const P: usize, const N: usize>(simd: S, bias: &[La
     [start; P]
 }
 
-/// Adds an input block's channels: `a` holds the pixels, `weights` a row for each used lane.
+/// Adds an input block's channels: `a` holds the pixels, `weights` a row for each used lane. `ahead` are the rows after
+/// them: the processor's own prefetching stops at each page, some thirty rows.
 #[inline(always)]
 pub(super) fn accumulate<S: Simd, const P: usize, const N: usize>(
     simd: S,
     a: &[Lanes; P],
     weights: &[[Lanes; N]],
+    ahead: &[[Lanes; N]],
     sums: &mut Sums<S, P, N>,
 ) {
     for (lane, row) in weights.iter().enumerate() {
+        for line in ahead.get(lane).into_iter().flatten() {
+            simd.prefetch(line);
+        }
         let mut w = [simd.splat(0.0); N];
         for n in 0..N {
             w[n] = simd.load(&row[n]);
