@@ -4,13 +4,13 @@ use densenet_arch::Stem;
 
 use crate::fold::Norm;
 use crate::kernels::{
-    Activate, ActivateAndAverage, Backend, CHUNK, FromTiles, Gemm, MaxPool, POSITIONS, Panel, ROOM, SumRow, TILE_SIDE,
-    Three, Tiling, ToTiles, patches,
+    Activate, ActivateAndAverage, Backend, CHUNK, FromTiles, Gemm, MaxPool, POSITIONS, Panel, ROOM, StemRow, SumRow,
+    TILE_SIDE, Three, Tiling, ToTiles,
 };
 use crate::lanes::{LANES, Lanes};
 use crate::maps::{BlockMaps, Map, Maps};
 use crate::packed::Packed;
-use crate::plan::{Layer, Plan, Transition, kernel};
+use crate::plan::{Layer, Plan, Transition, kernel, stride as step};
 use crate::team::Place;
 use crate::winograd::{TILES, TILES_ROOM, Winograd, stride};
 
@@ -23,8 +23,6 @@ pub(crate) struct Scratch {
     tiles: Vec<Lanes>,
     /// Their products, `[position][output block][tile's place]`.
     products: Vec<Lanes>,
-    /// A stem's patch.
-    window: Vec<f32>,
     /// The mean of each feature.
     features: Vec<Lanes>,
     /// The classifier's output.
@@ -36,10 +34,8 @@ impl Scratch {
     pub(crate) fn new(plan: &Plan, maps: &Maps) -> Self {
         let layers = plan.blocks.iter().flat_map(|block| &block.layers);
         let transitions = plan.blocks.iter().filter_map(|block| block.transition.as_ref());
-        let products = layers
-            .filter_map(|layer| layer.bottleneck.as_ref())
-            .chain(transitions.map(|transition| &transition.conv))
-            .chain([&plan.stem]);
+        let products =
+            layers.filter_map(|layer| layer.bottleneck.as_ref()).chain(transitions.map(|transition| &transition.conv));
         let room = |size: fn(&Packed) -> usize| products.clone().map(size).max().unwrap_or(0) * ROOM;
         let large = plan.blocks.iter().zip(&maps.blocks).filter(|(_, maps)| Winograd::pays(&maps.all));
         let layers = large.flat_map(|(block, _)| &block.layers).filter(|layer| layer.winograd.is_some());
@@ -52,7 +48,6 @@ impl Scratch {
             out: vec![Lanes::ZERO; room(Packed::blocks)],
             tiles: vec![Lanes::ZERO; tiles(|packed| packed.input.blocks())],
             products: vec![Lanes::ZERO; tiles(Packed::blocks)],
-            window: vec![0.0; plan.stem.input.blocks() * LANES],
             features: vec![Lanes::ZERO; plan.classifier.input.blocks()],
             logits: vec![Lanes::ZERO; plan.classifier.blocks()],
         }
@@ -81,10 +76,10 @@ pub(crate) struct Forward<'a> {
 }
 
 impl Forward<'_> {
-    /// Runs an image, (channels, height, width). `show` gets this thread's share of the outputs, each time with the
+    /// Runs an image, (channels, height, width), of `height` rows. `show` gets this thread's share of the outputs, each time with the
     /// class of the first.
-    pub(crate) fn run(&mut self, image: &[f32], (height, width): (usize, usize), show: impl FnMut(usize, &[f32])) {
-        self.load(image, height, width);
+    pub(crate) fn run(&mut self, image: &[f32], height: usize, show: impl FnMut(usize, &[f32])) {
+        self.maps.input.load(image, self.place.share(height));
         self.place.meet();
         self.stem();
         let (plan, maps) = (self.plan, self.maps);
@@ -99,21 +94,6 @@ impl Forward<'_> {
         }
         self.place.meet();
         self.head(show);
-    }
-
-    /// Copies this thread's rows of the image into the padded map, channels last.
-    fn load(&self, image: &[f32], height: usize, width: usize) {
-        let channels = self.plan.config.in_channels;
-        let padding = kernel(self.plan.config.stem) / 2;
-        for y in self.place.share(height) {
-            let mut row = self.maps.input.write(padding + y);
-            let row = &mut row[padding * channels..][..width * channels];
-            for (channel, plane) in image.chunks_exact(height * width).enumerate() {
-                for (pixel, &value) in row.chunks_exact_mut(channels).zip(&plane[y * width..]) {
-                    pixel[channel] = value;
-                }
-            }
-        }
     }
 
     /// The stem's convolution, and behind ImageNet's its max-pool, into the first block's map.
@@ -132,26 +112,17 @@ impl Forward<'_> {
         }
     }
 
-    fn stem_convolution(&mut self, to: &Map) {
-        let Self { plan, maps, scratch, place } = self;
-        let (stem, channels) = (plan.config.stem, plan.config.in_channels);
-        let stride = if stem == Stem::Imagenet { 2 } else { 1 };
-        let (kernel, run) = (kernel(stem), kernel(stem) * channels);
-        let rows = place.share(to.height);
-        for chunk in Chunk::all(rows, to.width, CHUNK) {
-            let tiling = Tiling::cover(chunk.count, plan.backend.tile().0);
-            let blocks = plan.stem.input.blocks();
-            let mut panel = Panel { lanes: &mut scratch.panel, blocks, tile: tiling.tile, at: 0 };
-            for part in chunk.parts() {
-                // The guards hold the rows for all pixels of the part; a 3x3 needs only the first three.
-                let guards: [_; 7] =
-                    std::array::from_fn(|row| (row < kernel).then(|| maps.input.read(stride * part.y + row)));
-                for x in part.x..part.x + part.count {
-                    let pieces = guards.iter().flatten().map(|row| &row[stride * x * channels..][..run]);
-                    patches(&mut panel, pieces, &mut scratch.window);
-                }
-            }
-            scratch.product(plan.backend, &plan.stem, tiling, stem == Stem::Imagenet, chunk, to);
+    fn stem_convolution(&self, to: &Map) {
+        let Self { plan, maps: Maps { input, .. }, .. } = self;
+        let (kernel, stride) = (kernel(plan.config.stem), step(plan.config.stem));
+        let (weights, offsets) = (&plan.stem, &input.offsets[..]);
+        for y in self.place.share(to.height) {
+            // The guards hold the rows; a 3x3 needs only the first three.
+            let guards: [_; 7] = std::array::from_fn(|row| (row < kernel).then(|| input.rows.read(stride * y + row)));
+            let rows = guards.each_ref().map(|row| row.as_ref().map_or(&[][..], |row| &row[..]));
+            let (rows, out) = (&rows[..kernel], &mut to.rows.write(y)[..]);
+            let relu = plan.config.stem == Stem::Imagenet;
+            plan.backend.run(StemRow { weights, rows, offsets, relu, width: to.width, out });
         }
     }
 

@@ -3,13 +3,14 @@
 //! Each row of a map has a lock of its own. The barriers between the steps order what the threads write and read; the
 //! locks, which nobody waits for, are what lets the compiler check that.
 
+use std::ops::Range;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use densenet_arch::{Config, Stem};
 
 use crate::Error;
 use crate::lanes::Lanes;
-use crate::plan::{Plan, kernel};
+use crate::plan::{Plan, kernel, stride};
 
 /// Rows of anything.
 #[derive(Debug)]
@@ -60,6 +61,60 @@ impl Map {
     }
 }
 
+/// The input, padded, in the order in which the stem reads it.
+///
+/// A row is `[column modulo the stem's stride][channel][column]`, so that what neighbouring outputs multiply by the same
+/// weight lies side by side.
+#[derive(Debug)]
+pub(crate) struct Planes {
+    pub(crate) rows: Rows<f32>,
+    /// Where in a row the first output finds what it multiplies: column by column, channel by channel.
+    pub(crate) offsets: Vec<usize>,
+    channels: usize,
+    width: usize,
+    padding: usize,
+    stride: usize,
+    /// Columns of a plane.
+    plane: usize,
+}
+
+impl Planes {
+    pub(crate) fn new(
+        channels: usize,
+        (height, width): (usize, usize),
+        kernel: usize,
+        stride: usize,
+    ) -> Result<Self, Error> {
+        let padding = kernel / 2;
+        let plane = (width + 2 * padding).div_ceil(stride);
+        let rows = Rows::new(height + 2 * padding, stride * channels * plane)?;
+        let offset = |value| {
+            let (column, channel) = (value / channels, value % channels);
+            (column % stride * channels + channel) * plane + column / stride
+        };
+        let offsets = (0..kernel * channels).map(offset).collect();
+        Ok(Self { rows, offsets, channels, width, padding, stride, plane })
+    }
+
+    /// Takes some rows of an image, (channels, height, width).
+    pub(crate) fn load(&self, image: &[f32], rows: Range<usize>) {
+        let Self { channels, width, padding, stride, plane, .. } = *self;
+        let size = image.len() / channels;
+        for y in rows {
+            let row = &mut self.rows.write(padding + y)[..];
+            for phase in 0..stride {
+                let first = (phase + stride * padding - padding) % stride;
+                let at = (first + padding) / stride;
+                for channel in 0..channels {
+                    let from = &image[channel * size + y * width..][..width];
+                    let to = &mut row[(phase * channels + channel) * plane + at..];
+                    to.iter_mut().zip(from.iter().skip(first).step_by(stride)).for_each(|(to, from)| *to = *from);
+                }
+            }
+        }
+    }
+}
+
 /// The maps of a dense block.
 #[derive(Debug)]
 pub(crate) struct BlockMaps {
@@ -73,8 +128,7 @@ pub(crate) struct BlockMaps {
 /// All buffers of one image.
 #[derive(Debug)]
 pub(crate) struct Maps {
-    /// The input, padded, channels last.
-    pub(crate) input: Rows<f32>,
+    pub(crate) input: Planes,
     /// The ImageNet stem's map before its max-pool.
     pub(crate) stem: Option<Map>,
     pub(crate) blocks: Vec<BlockMaps>,
@@ -84,8 +138,7 @@ impl Maps {
     /// Buffers for an image that [`sides`] accepts. `shared`: several threads work on it.
     pub(crate) fn new(plan: &Plan, (height, width): (usize, usize), shared: bool) -> Result<Self, Error> {
         let config = &plan.config;
-        let padding = kernel(config.stem) / 2;
-        let input = Rows::new(height + 2 * padding, (width + 2 * padding) * config.in_channels)?;
+        let input = Planes::new(config.in_channels, (height, width), kernel(config.stem), stride(config.stem))?;
         let stem = match config.stem {
             Stem::Imagenet => Some(Map::new(plan.stem.blocks(), (height.div_ceil(2), width.div_ceil(2)), 0)?),
             Stem::Cifar => None,

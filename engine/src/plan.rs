@@ -37,7 +37,7 @@ pub struct Plan {
     pub(crate) config: Config,
     pub(crate) backend: Backend,
     convolutions: Convolutions,
-    /// The stem's convolution over patches; ImageNet's with its batch norm in it.
+    /// The stem's convolution over what a pixel sees; ImageNet's with its batch norm in it.
     pub(crate) stem: Packed,
     pub(crate) blocks: Vec<Block>,
     /// The last batch norm, read with the last block's map.
@@ -149,7 +149,7 @@ struct Packer<'a> {
 }
 
 impl Packer<'_> {
-    /// The stem as a product over patches, whose values come row by row, pixel by pixel, channel by channel.
+    /// The stem as a product over what a pixel sees, row by row, column by column, channel by channel.
     fn stem(&mut self) -> Result<Packed, Error> {
         let (inputs, outputs) = (self.config.in_channels, self.config.num_init_features);
         let kernel = kernel(self.config.stem);
@@ -229,6 +229,14 @@ impl Packer<'_> {
         let bias: Vec<f64> = self.source.tensor("classifier.bias", &[outputs])?.into_iter().map(f64::from).collect();
         let at = |output, channel, _| f64::from(weight[output * inputs + channel]);
         Ok(Packed::new(self.backend, (input, outputs, 1), &bias, at))
+    }
+}
+
+/// From one output of the stem's convolution to the next, in pixels.
+pub(crate) fn stride(stem: Stem) -> usize {
+    match stem {
+        Stem::Imagenet => 2,
+        Stem::Cifar => 1,
     }
 }
 

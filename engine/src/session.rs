@@ -218,7 +218,7 @@ impl Shared {
         let input = self.input.read().unwrap_or_else(PoisonError::into_inner);
         let image = &input[index * size..][..size];
         let first = index * self.plan.config.num_classes;
-        Forward { plan: &self.plan, maps, scratch, place }.run(image, (height, width), |class, outputs| {
+        Forward { plan: &self.plan, maps, scratch, place }.run(image, height, |class, outputs| {
             self.logits()[first + class..][..outputs.len()].copy_from_slice(outputs);
         });
     }

@@ -9,6 +9,7 @@ mod gemm;
 mod pack;
 mod pool;
 mod portable;
+mod stem;
 #[cfg(test)]
 mod testing;
 mod three;
@@ -23,8 +24,9 @@ mod avx2;
 mod avx512;
 
 pub(crate) use gemm::{CHUNK, Gemm, ROOM};
-pub(crate) use pack::{Activate, ActivateAndAverage, Panel, patches};
+pub(crate) use pack::{Activate, ActivateAndAverage, Panel};
 pub(crate) use pool::{MaxPool, SumRow};
+pub(crate) use stem::StemRow;
 pub(crate) use three::Three;
 pub(crate) use tile::Tiling;
 pub(crate) use winograd::{FAR, FromTiles, NEAR, POSITIONS, TILE_SIDE, ToTiles};

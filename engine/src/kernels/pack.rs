@@ -2,7 +2,7 @@
 
 use super::{Kernel, Simd};
 use crate::fold::Norm;
-use crate::lanes::{LANES, Lanes};
+use crate::lanes::Lanes;
 
 /// Where pixels are put: `[tile][block][pixel of the tile]`.
 ///
@@ -97,27 +97,12 @@ impl Kernel for ActivateAndAverage<'_> {
     }
 }
 
-/// Puts what the stem's window sees at one pixel into the panel: the rows' pieces one behind the other.
-///
-/// `window` has sixteen values for each of the panel's blocks; those past the pieces must be zero.
-pub(crate) fn patches<'a>(panel: &mut Panel, pieces: impl Iterator<Item = &'a [f32]>, window: &mut [f32]) {
-    let mut at = 0;
-    for piece in pieces {
-        window[at..][..piece.len()].copy_from_slice(piece);
-        at += piece.len();
-    }
-    let (start, _) = panel.run(0, 1);
-    for (block, values) in window.as_chunks::<LANES>().0.iter().enumerate() {
-        panel.lanes[start + block * panel.tile] = Lanes(*values);
-    }
-    panel.at += 1;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Isa;
     use crate::kernels::testing::{Numbers, close};
+    use crate::lanes::LANES;
 
     fn lanes(numbers: &mut Numbers, count: usize) -> Vec<Lanes> {
         numbers.take(count * LANES).as_chunks().0.iter().map(|&values| Lanes(values)).collect()
@@ -158,17 +143,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn a_patch_is_the_rows_one_behind_the_other() {
-        let mut lanes = vec![Lanes::ZERO; 2 * 2 * 2];
-        let mut panel = Panel { lanes: &mut lanes, blocks: 2, tile: 2, at: 1 };
-        let (first, second) = ([1.0; 10], [2.0; 10]);
-        patches(&mut panel, [&first[..], &second[..]].into_iter(), &mut [0.0; 32]);
-        assert_eq!(panel.at, 2);
-        assert_eq!(lanes[1].0[8..12], [1.0, 1.0, 2.0, 2.0]);
-        assert_eq!(lanes[3].0[2..6], [2.0, 2.0, 0.0, 0.0]);
-        assert_eq!(lanes[0], Lanes::ZERO);
     }
 }
