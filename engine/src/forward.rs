@@ -4,15 +4,15 @@ use densenet_arch::Stem;
 
 use crate::fold::Norm;
 use crate::kernels::{
-    Activate, ActivateAndAverage, Backend, CHUNK, FromTiles, Gemm, MaxPool, POSITIONS, Panel, ROOM, StemRow, SumRow,
-    TILE_SIDE, Three, Tiling, ToTiles,
+    Activate, ActivateAndAverage, Backend, CHUNK, FromTiles, Gemm, MOST_INPUTS, MOST_OUTPUTS, MaxPool, Panel, ROOM,
+    StemRow, SumRow, Three, Tiling, ToTiles,
 };
 use crate::lanes::{LANES, Lanes};
 use crate::maps::{BlockMaps, Map, Maps};
 use crate::packed::Packed;
-use crate::plan::{Layer, Plan, Transition, kernel, stride as step};
+use crate::plan::{Conv, Layer, Plan, Transition, kernel, stride as step};
 use crate::team::Place;
-use crate::winograd::{TILES, TILES_ROOM, Winograd, stride};
+use crate::winograd::{Winograd, stride};
 
 /// What a thread needs for itself.
 #[derive(Debug)]
@@ -30,18 +30,25 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// What a plan needs for those maps.
-    pub(crate) fn new(plan: &Plan, maps: &Maps) -> Self {
+    /// What a plan needs.
+    pub(crate) fn new(plan: &Plan) -> Self {
         let layers = plan.blocks.iter().flat_map(|block| &block.layers);
         let transitions = plan.blocks.iter().filter_map(|block| block.transition.as_ref());
-        let products =
-            layers.filter_map(|layer| layer.bottleneck.as_ref()).chain(transitions.map(|transition| &transition.conv));
+        let products = layers
+            .clone()
+            .filter_map(|layer| layer.bottleneck.as_ref())
+            .chain(transitions.map(|transition| &transition.conv));
         let room = |size: fn(&Packed) -> usize| products.clone().map(size).max().unwrap_or(0) * ROOM;
-        let large = plan.blocks.iter().zip(&maps.blocks).filter(|(_, maps)| Winograd::pays(&maps.all));
-        let layers = large.flat_map(|(block, _)| &block.layers).filter(|layer| layer.winograd.is_some());
         let tiles = |size: fn(&Packed) -> usize| {
-            let most = layers.clone().map(|layer| size(&layer.conv)).max();
-            most.map_or(0, |blocks| POSITIONS * stride(blocks, TILES_ROOM))
+            let most = layers.clone().filter_map(|layer| match &layer.conv {
+                Conv::Winograd(winograd) => {
+                    let span = |tiles| Tiling::cover(tiles, plan.backend.tile().0).span();
+                    let room = (1..=winograd.form.tiles()).map(span).max().unwrap_or(0);
+                    Some(winograd.form.positions() * stride(size(&winograd.positions[0]), room))
+                }
+                Conv::Direct(_) => None,
+            });
+            most.max().unwrap_or(0)
         };
         Self {
             panel: vec![Lanes::ZERO; room(|packed| packed.input.blocks())],
@@ -133,41 +140,45 @@ impl Forward<'_> {
             None => self.activate(&layer.norm, layer.reads, all, inner),
         }
         self.place.meet();
-        if let Some(winograd) = layer.winograd.as_ref().filter(|_| Winograd::pays(all)) {
-            self.fast(winograd, layer, inner, all);
-            // The next layer's bands are of rows and not of tiles.
-            self.place.meet();
-            return;
-        }
-        for y in self.place.share(all.height) {
-            let rows = [y, y + 1, y + 2].map(|row| inner.rows.read(row));
-            let rows = rows.each_ref().map(|row| &row[..]);
-            let out = &mut all.rows.write(y)[layer.reads * all.width..];
-            self.plan.backend.run(Three { weights: &layer.conv, rows, width: all.width, out });
+        match &layer.conv {
+            Conv::Direct(weights) => {
+                for y in self.place.share(all.height) {
+                    let rows = [y, y + 1, y + 2].map(|row| inner.rows.read(row));
+                    let rows = rows.each_ref().map(|row| &row[..]);
+                    let out = &mut all.rows.write(y)[layer.reads * all.width..];
+                    self.plan.backend.run(Three { weights, rows, width: all.width, out });
+                }
+            }
+            Conv::Winograd(winograd) => {
+                self.winograd(winograd, layer.reads, inner, all);
+                // The next layer's bands are of rows and not of tiles.
+                self.place.meet();
+            }
         }
     }
 
-    /// The 3x3 by Winograd's algorithm, some tiles at a time.
-    fn fast(&mut self, winograd: &Winograd, layer: &Layer, from: &Map, to: &Map) {
+    /// The 3x3 by Winograd's algorithm, some tiles at a time, behind the `reads` blocks of the map.
+    fn winograd(&mut self, winograd: &Winograd, reads: usize, from: &Map, to: &Map) {
         let Self { plan, scratch, place, .. } = self;
-        let (blocks, out_blocks) = (layer.conv.input.blocks(), layer.conv.blocks());
-        let (down, across) = Winograd::grid(to);
+        let (form, first) = (winograd.form, &winograd.positions[0]);
+        let (blocks, out_blocks) = (first.input.blocks(), first.blocks());
+        let (down, across) = form.grid(to.height, to.width);
         let tile_rows = place.share(down);
         // Each tile's sums are the same in any chunk.
-        let chunk = Tiling::cover(tile_rows.len() * across, TILES).tile;
+        let chunk = Tiling::cover(tile_rows.len() * across, form.tiles()).tile;
         for chunk in Chunk::all(tile_rows, across, chunk) {
             let tiling = Tiling::cover(chunk.count, plan.backend.tile().0);
             let (span, tile) = (tiling.span(), tiling.tile);
             let (between, out_between) = (stride(blocks, span), stride(out_blocks, span));
             for part in chunk.parts() {
-                let guards: [_; 6] = std::array::from_fn(|row| {
-                    let y = TILE_SIDE * part.y + row;
-                    (y < from.height + 2).then(|| from.rows.read(y))
+                let guards: [_; MOST_INPUTS] = std::array::from_fn(|row| {
+                    let y = form.outputs() * part.y + row;
+                    (row < form.inputs() && y < from.height + 2).then(|| from.rows.read(y))
                 });
                 let rows = guards.each_ref().map(|row| row.as_ref().map(|row| &row[..]));
                 let panel = Panel { lanes: &mut scratch.tiles, blocks, tile, at: part.at };
                 let (pitch, x, count) = (from.pitch(), part.x, part.count);
-                plan.backend.run(ToTiles { rows, pitch, x, count, panel, stride: between });
+                plan.backend.run(ToTiles { form, rows, pitch, x, count, panel, stride: between });
             }
             for (position, weights) in winograd.positions.iter().enumerate() {
                 let panel = &scratch.tiles[position * between..][..blocks * span];
@@ -176,15 +187,15 @@ impl Forward<'_> {
                 plan.backend.run(Gemm { weights, groups, panel, tiling, relu: false, out, pitch: span });
             }
             for part in chunk.parts() {
-                let mut guards: [_; TILE_SIDE] = std::array::from_fn(|row| {
-                    let y = TILE_SIDE * part.y + row;
-                    (y < to.height).then(|| to.rows.write(y))
+                let mut guards: [_; MOST_OUTPUTS] = std::array::from_fn(|row| {
+                    let y = form.outputs() * part.y + row;
+                    (row < form.outputs() && y < to.height).then(|| to.rows.write(y))
                 });
-                let first = layer.reads * to.width;
+                let first = reads * to.width;
                 let rows = guards.each_mut().map(|row| row.as_mut().map(|row| &mut row[first..]));
                 let (products, blocks, width) = (&scratch.products[..], out_blocks, to.width);
                 let (stride, at, x, count) = (out_between, part.at, part.x, part.count);
-                plan.backend.run(FromTiles { products, stride, span, at, blocks, rows, width, x, count });
+                plan.backend.run(FromTiles { form, products, stride, span, at, blocks, rows, width, x, count });
             }
         }
     }

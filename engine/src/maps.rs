@@ -145,7 +145,7 @@ impl Maps {
         };
         let sizes = sides(config, height).zip(sides(config, width));
         let blocks = plan.blocks.iter().zip(sizes).map(|(block, size)| {
-            let reads = block.layers.iter().map(|layer| layer.conv.input.blocks()).max().unwrap_or(0);
+            let reads = block.layers.iter().map(|layer| layer.conv.packed().input.blocks()).max().unwrap_or(0);
             let inner = (0..if shared { 2 } else { 1 }).map(|_| Map::new(reads, size, 1)).collect::<Result<_, _>>()?;
             Ok(BlockMaps { all: Map::new(block.layout.blocks(), size, 0)?, inner })
         });

@@ -7,8 +7,9 @@ use densenet_arch::{Config, Stem};
 use crate::fold::{Norm, Source};
 use crate::kernels::Backend;
 use crate::lanes::Layout;
+use crate::maps::sides;
 use crate::packed::Packed;
-use crate::winograd::Winograd;
+use crate::winograd::{Form, Winograd};
 use crate::{Error, Isa};
 
 /// How to pack.
@@ -18,6 +19,9 @@ pub struct Options {
     pub isa: Option<Isa>,
     /// How to compute the 3x3 convolutions.
     pub convolutions: Convolutions,
+    /// Height and width of the images to expect; `None`: [`Config::input_size`](densenet_arch::Config::input_size). They
+    /// decide which of Winograd's algorithms each layer is packed for. Other sizes run as well, if perhaps slower.
+    pub input: Option<(usize, usize)>,
 }
 
 /// How the 3x3 convolutions are computed.
@@ -26,9 +30,9 @@ pub enum Convolutions {
     /// Each output as the sum of its products.
     #[default]
     Exact,
-    /// By Winograd's F(4x4, 3x3) on maps with both sides of twelve or more, exactly on smaller ones: a quarter of the
-    /// products for a larger rounding error, some 1e-6 of the largest logit, and five times the memory for
-    /// their weights.
+    /// By Winograd's F(4x4, 3x3) on large maps and F(2x2, 3x3) on small ones: a quarter or four ninths of the products,
+    /// for a larger rounding error, some 1e-6 of the largest logit, and four times or 1.8 times the memory for their
+    /// weights.
     Fast,
 }
 
@@ -63,10 +67,26 @@ pub(crate) struct Layer {
     pub(crate) norm: Norm,
     /// The 1x1 with the second batch norm in it; none in plain networks.
     pub(crate) bottleneck: Option<Packed>,
-    /// The 3x3.
-    pub(crate) conv: Packed,
-    /// The same for large maps, in fast plans.
-    pub(crate) winograd: Option<Winograd>,
+    pub(crate) conv: Conv,
+}
+
+/// A 3x3 convolution.
+#[derive(Debug)]
+pub(crate) enum Conv {
+    /// Nine taps.
+    Direct(Packed),
+    /// By Winograd's algorithm.
+    Winograd(Winograd),
+}
+
+impl Conv {
+    /// Its weights, or those of one position, which have the same channels.
+    pub(crate) fn packed(&self) -> &Packed {
+        match self {
+            Self::Direct(packed) => packed,
+            Self::Winograd(winograd) => &winograd.positions[0],
+        }
+    }
 }
 
 /// Norm, ReLU, average and 1x1 between two blocks.
@@ -98,7 +118,8 @@ impl Plan {
         };
         let backend = isa.backend().ok_or(Error::Unsupported(isa))?;
         let convolutions = options.convolutions;
-        let mut packer = Packer { config, backend, convolutions, source: Source(&mut weights) };
+        let input = options.input.unwrap_or_else(|| (config.input_size(), config.input_size()));
+        let mut packer = Packer { config, backend, convolutions, input, source: Source(&mut weights) };
 
         let stem = packer.stem()?;
         let mut blocks = Vec::new();
@@ -145,6 +166,7 @@ struct Packer<'a> {
     config: &'a Config,
     backend: Backend,
     convolutions: Convolutions,
+    input: (usize, usize),
     source: Source<'a>,
 }
 
@@ -174,17 +196,24 @@ impl Packer<'_> {
         let (growth, eps) = (self.config.growth_rate, self.config.eps);
         let mut layout = Layout::of(channels);
         let mut layers = Vec::new();
+        let form = match self.convolutions {
+            Convolutions::Exact => None,
+            Convolutions::Fast => {
+                let [height, width] = [self.input.0, self.input.1].map(|side| sides(self.config, side).nth(number - 1));
+                Form::cheapest(height.unwrap_or(0), width.unwrap_or(0))
+            }
+        };
         for layer in 1..=self.config.block_config[number - 1] {
             let path = format!("features.denseblock{number}.denselayer{layer}");
             let norm = self.source.norm(&format!("{path}.norm1"), layout.channels(), eps)?.spread(&layout);
-            let (bottleneck, (conv, winograd)) = match self.config.bn_size.map(|size| size * growth) {
+            let (bottleneck, conv) = match self.config.bn_size.map(|size| size * growth) {
                 Some(width) => {
                     let one = self.one(&format!("{path}.conv1"), &layout, width, Some(&format!("{path}.norm2")))?;
-                    (Some(one), self.three(&format!("{path}.conv2"), Layout::of(width))?)
+                    (Some(one), self.three(&format!("{path}.conv2"), Layout::of(width), form)?)
                 }
-                None => (None, self.three(&format!("{path}.conv1"), layout.clone())?),
+                None => (None, self.three(&format!("{path}.conv1"), layout.clone(), form)?),
             };
-            layers.push(Layer { reads: layout.blocks(), norm, bottleneck, conv, winograd });
+            layers.push(Layer { reads: layout.blocks(), norm, bottleneck, conv });
             layout.push(growth);
         }
         let transition = if number < self.config.block_config.len() {
@@ -211,16 +240,15 @@ impl Packer<'_> {
         Ok(Packed::new(self.backend, (input.clone(), outputs, 1), shift, at))
     }
 
-    /// The 3x3 convolution of a layer, and its form for large maps in fast plans.
-    fn three(&mut self, path: &str, input: Layout) -> Result<(Packed, Option<Winograd>), Error> {
+    /// The 3x3 convolution of a layer.
+    fn three(&mut self, path: &str, input: Layout, form: Option<Form>) -> Result<Conv, Error> {
         let (inputs, outputs) = (input.channels(), self.config.growth_rate);
         let weight = self.source.tensor(&format!("{path}.weight"), &[outputs, inputs, 3, 3])?;
         let at = |output, channel, tap| f64::from(weight[(output * inputs + channel) * 9 + tap]);
-        let winograd = match self.convolutions {
-            Convolutions::Exact => None,
-            Convolutions::Fast => Some(Winograd::new(self.backend, (&input, outputs), at)),
-        };
-        Ok((Packed::new(self.backend, (input, outputs, 9), &[], at), winograd))
+        Ok(match form {
+            None => Conv::Direct(Packed::new(self.backend, (input, outputs, 9), &[], at)),
+            Some(form) => Conv::Winograd(Winograd::new(self.backend, form, (&input, outputs), at)),
+        })
     }
 
     fn classifier(&mut self, input: Layout) -> Result<Packed, Error> {

@@ -95,7 +95,7 @@ impl Session {
         });
         let output = zeros(batch * plan.config.num_classes)?;
         // Made first, so that the workers of an incomplete team are sent home.
-        let scratch = Box::new(Scratch::new(plan, &shared.maps[0]));
+        let scratch = Box::new(Scratch::new(plan));
         let mut session = Self { shared, scratch, workers: Vec::new(), output };
         for thread in 1..threads {
             let shared = Arc::clone(&session.shared);
@@ -179,7 +179,7 @@ impl Shared {
 
     /// A worker's life.
     fn serve(&self, thread: usize) {
-        let mut scratch = Scratch::new(&self.plan, &self.maps[thread]);
+        let mut scratch = Scratch::new(&self.plan);
         let mut done = 0;
         loop {
             let images = {

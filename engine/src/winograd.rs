@@ -1,21 +1,90 @@
-//! A 3x3 convolution's weights for Winograd's F(4x4, 3x3).
+//! A 3x3 convolution's weights for Winograd's algorithms.
 
-use crate::kernels::{Backend, FAR, NEAR, POSITIONS, TILE_SIDE};
+use crate::kernels::{Backend, FAR, NEAR};
 use crate::lanes::Layout;
-use crate::maps::Map;
 use crate::packed::Packed;
 
-/// Most tiles in a chunk. With the products' weights they stay in a second-level cache.
-pub(crate) const TILES: usize = 14;
-/// Tiles for which a chunk has room, those that round it up included.
-pub(crate) const TILES_ROOM: usize = 16;
-/// The least side of a map that pays: the tiles at the edge of a smaller one are mostly empty.
-const LEAST_SIDE: usize = 12;
+/// How much reading a position's weights costs, in tiles' products with them: they come from memory, and once an image.
+const WEIGHTS: usize = 12;
+
+/// Which algorithm: the side of the square of outputs that a tile computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// F(2x2, 3x3): 16 products for 4 outputs.
+    Two,
+    /// F(4x4, 3x3): 36 products for 16 outputs.
+    Four,
+}
+
+impl Form {
+    /// The cheapest for a map; none where nine products for each output are cheaper still.
+    pub(crate) fn cheapest(height: usize, width: usize) -> Option<Self> {
+        let cost = |form: Self| {
+            let (down, across) = form.grid(height, width);
+            form.positions() * (down * across + WEIGHTS)
+        };
+        let best = if cost(Self::Two) < cost(Self::Four) { Self::Two } else { Self::Four };
+        (cost(best) < 9 * (height * width + WEIGHTS)).then_some(best)
+    }
+
+    /// Side of a tile's outputs.
+    pub(crate) fn outputs(self) -> usize {
+        match self {
+            Self::Two => 2,
+            Self::Four => 4,
+        }
+    }
+
+    /// Side of the square of inputs that a tile sees.
+    pub(crate) fn inputs(self) -> usize {
+        self.outputs() + 2
+    }
+
+    /// Values of a transformed tile.
+    pub(crate) fn positions(self) -> usize {
+        self.inputs() * self.inputs()
+    }
+
+    /// Most tiles in a chunk. With the products' weights they stay in a second-level cache.
+    pub(crate) fn tiles(self) -> usize {
+        match self {
+            Self::Two => 28,
+            Self::Four => 14,
+        }
+    }
+
+    /// Rows and columns of tiles that cover a map.
+    pub(crate) fn grid(self, height: usize, width: usize) -> (usize, usize) {
+        (height.div_ceil(self.outputs()), width.div_ceil(self.outputs()))
+    }
+
+    /// Where the polynomials are evaluated, infinity aside.
+    fn points(self) -> &'static [f64] {
+        const A: f64 = NEAR as f64;
+        const B: f64 = FAR as f64;
+        match self {
+            Self::Two => &[0.0, 1.0, -1.0],
+            Self::Four => &[0.0, A, -A, B, -B],
+        }
+    }
+
+    /// The rows of G. For each point its powers by what Lagrange's interpolation divides by: the product of its
+    /// distances from the others.
+    fn g(self) -> Vec<[f64; 3]> {
+        let row = |&point: &f64| {
+            let distances = self.points().iter().filter(|&&other| other != point).map(|other| point - other);
+            let scale = 1.0 / distances.product::<f64>();
+            [scale, scale * point, scale * point * point]
+        };
+        self.points().iter().map(row).chain([[0.0, 0.0, 1.0]]).collect()
+    }
+}
 
 /// Transformed weights: a product over channels for each position of a transformed tile.
 #[derive(Debug)]
 pub(crate) struct Winograd {
-    /// [`POSITIONS`] of them, row by row.
+    pub(crate) form: Form,
+    /// Row by row.
     pub(crate) positions: Vec<Packed>,
 }
 
@@ -23,28 +92,20 @@ impl Winograd {
     /// Transforms and packs `weight(output, input channel, tap)`.
     pub(crate) fn new(
         backend: Backend,
+        form: Form,
         (input, outputs): (&Layout, usize),
         weight: impl Fn(usize, usize, usize) -> f64,
     ) -> Self {
-        let inputs = input.channels();
-        let transformed: Vec<_> = (0..outputs * inputs)
-            .map(|pair| transform(&std::array::from_fn(|tap| weight(pair / inputs, pair % inputs, tap))))
+        let (inputs, side, g) = (input.channels(), form.inputs(), form.g());
+        let taps: Vec<[f64; 9]> = (0..outputs * inputs)
+            .map(|pair| std::array::from_fn(|tap| weight(pair / inputs, pair % inputs, tap)))
             .collect();
         let packed = |position: usize| {
-            let at = |output: usize, channel: usize, _| transformed[output * inputs + channel][position];
+            let (upper, left) = (&g[position / side], &g[position % side]);
+            let at = |output: usize, channel: usize, _| transform(upper, &taps[output * inputs + channel], left);
             Packed::new(backend, (input.clone(), outputs, 1), &[], at)
         };
-        Self { positions: (0..POSITIONS).map(packed).collect() }
-    }
-
-    /// Whether a map is large enough. It depends on nothing else, so that an image's bits do not.
-    pub(crate) fn pays(map: &Map) -> bool {
-        map.height.min(map.width) >= LEAST_SIDE
-    }
-
-    /// Rows and columns of tiles that cover a map.
-    pub(crate) fn grid(map: &Map) -> (usize, usize) {
-        (map.height.div_ceil(TILE_SIDE), map.width.div_ceil(TILE_SIDE))
+        Self { form, positions: (0..form.positions()).map(packed).collect() }
     }
 }
 
@@ -53,26 +114,9 @@ pub(crate) fn stride(blocks: usize, span: usize) -> usize {
     (blocks * span) | 1
 }
 
-/// G g G^T.
-fn transform(taps: &[f64; 9]) -> [f64; POSITIONS] {
-    let g = g();
-    std::array::from_fn(|position| {
-        let (upper, left) = (g[position / 6], g[position % 6]);
-        (0..9).map(|tap| upper[tap / 3] * taps[tap] * left[tap % 3]).sum()
-    })
-}
-
-/// For each point its powers by what Lagrange's interpolation divides by: the product of its distances from the others.
-fn g() -> [[f64; 3]; 6] {
-    let (near, far) = (f64::from(NEAR), f64::from(FAR));
-    let points = [0.0, near, -near, far, -far];
-    let row = |point: f64| {
-        let distances = points.into_iter().filter(|&other| other != point).map(|other| point - other);
-        let scale = 1.0 / distances.product::<f64>();
-        [scale, scale * point, scale * point * point]
-    };
-    let [zero, a, b, c, d] = points.map(row);
-    [zero, a, b, c, d, [0.0, 0.0, 1.0]]
+/// A value of G g G^T, by its row and column of G.
+fn transform(upper: &[f64; 3], taps: &[f64; 9], left: &[f64; 3]) -> f64 {
+    (0..9).map(|tap| upper[tap / 3] * taps[tap] * left[tap % 3]).sum()
 }
 
 #[cfg(test)]
@@ -82,11 +126,19 @@ mod tests {
     #[test]
     fn weights_are_values_of_their_polynomial() {
         // Taps as coefficients in two variables: at (3/4, 3/4) and (3/2, -3/4), and at infinity in both.
-        let transformed = transform(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
+        let (g, taps) = (Form::Four.g(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
         let (near, far) = (-1.898_437_5, 7.593_75);
-        assert!((transformed[7] - 22.691_406_25 / (near * near)).abs() < 1e-12);
-        assert!((transformed[3 * 6 + 2] - 20.265_625 / (far * near)).abs() < 1e-12);
-        assert_eq!(transformed[35], 9.0);
+        assert!((transform(&g[1], &taps, &g[1]) - 22.691_406_25 / (near * near)).abs() < 1e-12);
+        assert!((transform(&g[3], &taps, &g[2]) - 20.265_625 / (far * near)).abs() < 1e-12);
+        assert_eq!(transform(&g[5], &taps, &g[5]), 9.0);
+        assert_eq!(Form::Two.g(), [[-1.0, -0.0, -0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]]);
+    }
+
+    #[test]
+    fn larger_maps_take_larger_tiles() {
+        let sides = [1, 4, 7, 8, 14, 16, 28, 32, 56];
+        let (two, four) = (Some(Form::Two), Some(Form::Four));
+        assert_eq!(sides.map(|side| Form::cheapest(side, side)), [None, None, two, two, two, four, four, four, four]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ fn depends_on_nothing_but_the_image(convolutions: Convolutions) {
         let size = config.in_channels * height * width;
         let images = Numbers::new(5).take(5 * size);
         for isa in Isa::available() {
-            let options = Options { isa: Some(isa), convolutions };
+            let options = Options { isa: Some(isa), convolutions, input: Some((height, width)) };
             let plan = Arc::new(Plan::new(&config, weights(&config), &options).unwrap());
             assert_eq!(plan.convolutions(), convolutions);
             let session = |batch, threads| Session::new(&plan, Shape { height, width, batch, threads }).unwrap();

@@ -29,7 +29,7 @@ pub(crate) use pool::{MaxPool, SumRow};
 pub(crate) use stem::StemRow;
 pub(crate) use three::Three;
 pub(crate) use tile::Tiling;
-pub(crate) use winograd::{FAR, FromTiles, NEAR, POSITIONS, TILE_SIDE, ToTiles};
+pub(crate) use winograd::{FAR, FromTiles, MOST_INPUTS, MOST_OUTPUTS, NEAR, ToTiles};
 
 use crate::Isa;
 use crate::lanes::Lanes;

@@ -49,7 +49,7 @@ pub(super) fn accumulate<S: Simd, const P: usize, const N: usize>(
     sums: &mut Sums<S, P, N>,
 ) {
     for (lane, row) in weights.iter().enumerate() {
-        for line in ahead.get(lane).into_iter().flatten() {
+        for line in ahead.get(lane + 16).into_iter().flatten() {
             simd.prefetch(line);
         }
         let mut w = [simd.splat(0.0); N];

@@ -1,25 +1,25 @@
-//! The transforms around the products of Winograd's F(4x4, 3x3): B^T d B before them, A^T m A after.
+//! The transforms around the products of Winograd's F(2x2, 3x3) and F(4x4, 3x3): B^T d B before them, A^T m A after.
 
 use super::pack::Panel;
 use super::{Kernel, Simd};
 use crate::lanes::Lanes;
+use crate::winograd::Form;
 
-/// Side of a tile of outputs.
-pub(crate) const TILE_SIDE: usize = 4;
-/// Side of the square of inputs that a tile sees.
-pub(crate) const INPUT_SIDE: usize = 6;
-/// Values of a transformed tile.
-pub(crate) const POSITIONS: usize = INPUT_SIDE * INPUT_SIDE;
-/// The polynomials are evaluated at 0, ±NEAR, ±FAR and infinity. Half the rounding error of the usual 1 and 2, and what
-/// the transforms multiply by is exact.
+/// The most rows of inputs that a tile sees.
+pub(crate) const MOST_INPUTS: usize = 6;
+/// The most rows of outputs in a tile.
+pub(crate) const MOST_OUTPUTS: usize = 4;
+/// F(4x4, 3x3) evaluates its polynomials at 0, ±NEAR, ±FAR and infinity. Half the rounding error of the usual 1 and 2,
+/// and what the transforms multiply by is exact.
 pub(crate) const NEAR: f32 = 0.75;
 /// See [`NEAR`].
 pub(crate) const FAR: f32 = 1.5;
 
 /// B^T d B of some tiles of a row of tiles.
 pub(crate) struct ToTiles<'a> {
+    pub(crate) form: Form,
     /// The padded rows that the tiles see, each `[input block][pitch]`; those below the map are none.
-    pub(crate) rows: [Option<&'a [Lanes]>; INPUT_SIDE],
+    pub(crate) rows: [Option<&'a [Lanes]>; MOST_INPUTS],
     pub(crate) pitch: usize,
     /// The first tile.
     pub(crate) x: usize,
@@ -32,29 +32,39 @@ pub(crate) struct ToTiles<'a> {
 impl Kernel for ToTiles<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { rows, pitch, x, count, panel, stride } = self;
-        let nothing = [Lanes::ZERO; INPUT_SIDE];
+        match self.form {
+            Form::Two => self.tiles::<S, 2>(simd),
+            Form::Four => self.tiles::<S, 4>(simd),
+        }
+    }
+}
+
+impl ToTiles<'_> {
+    #[inline(always)]
+    fn tiles<S: Simd, const SIDE: usize>(self, simd: S) {
+        let Self { rows, pitch, x, count, panel, stride, .. } = self;
+        let nothing = [Lanes::ZERO; MOST_INPUTS];
         // What the last tile of a row sees; the columns past the map are never written.
-        let mut edge = [nothing; INPUT_SIDE];
+        let mut edge = [nothing; MOST_INPUTS];
         let mut done = 0;
         while done < count {
             let (start, run) = panel.run(done, count - done);
             for block in 0..panel.blocks {
                 for tile in 0..run {
-                    let left = TILE_SIDE * (x + done + tile);
-                    let columns = INPUT_SIDE.min(pitch - left);
-                    let mut lines = [&nothing; INPUT_SIDE];
+                    let left = SIDE * (x + done + tile);
+                    let columns = (SIDE + 2).min(pitch - left);
+                    let mut lines = [&nothing[..]; MOST_INPUTS];
                     for ((line, edge), row) in lines.iter_mut().zip(&mut edge).zip(rows) {
                         let Some(row) = row else { continue };
                         let seen = &row[block * pitch + left..][..columns];
-                        *line = if let Some(whole) = seen.first_chunk() {
-                            whole
+                        *line = if columns == SIDE + 2 {
+                            seen
                         } else {
                             edge[..columns].copy_from_slice(seen);
                             edge
                         };
                     }
-                    to_tile(simd, lines, &mut panel.lanes[start + block * panel.tile + tile..], stride);
+                    to_tile::<S, SIDE>(simd, lines, &mut panel.lanes[start + block * panel.tile + tile..], stride);
                 }
             }
             done += run;
@@ -63,24 +73,26 @@ impl Kernel for ToTiles<'_> {
 }
 
 #[inline(always)]
-fn to_tile<S: Simd>(simd: S, lines: [&[Lanes; INPUT_SIDE]; INPUT_SIDE], to: &mut [Lanes], stride: usize) {
+fn to_tile<S: Simd, const SIDE: usize>(simd: S, lines: [&[Lanes]; MOST_INPUTS], to: &mut [Lanes], stride: usize) {
+    let side = SIDE + 2;
     let zero = simd.splat(0.0);
-    let mut half = [[zero; INPUT_SIDE]; INPUT_SIDE];
-    for column in 0..INPUT_SIDE {
-        let mut values = [zero; INPUT_SIDE];
-        for row in 0..INPUT_SIDE {
+    let lines = lines.map(|line| &line[..side]);
+    let mut half = [[zero; MOST_INPUTS]; MOST_INPUTS];
+    for column in 0..side {
+        let mut values = [zero; MOST_INPUTS];
+        for row in 0..side {
             values[row] = simd.load(&lines[row][column]);
         }
-        let values = inputs(simd, values);
-        for row in 0..INPUT_SIDE {
+        let values = inputs::<S, SIDE>(simd, values);
+        for row in 0..side {
             half[row][column] = values[row];
         }
     }
-    let to = &mut to[..=(POSITIONS - 1) * stride];
-    for row in 0..INPUT_SIDE {
-        let values = inputs(simd, half[row]);
-        for column in 0..INPUT_SIDE {
-            simd.store(values[column], &mut to[(row * INPUT_SIDE + column) * stride]);
+    let to = &mut to[..=(side * side - 1) * stride];
+    for row in 0..side {
+        let values = inputs::<S, SIDE>(simd, half[row]);
+        for column in 0..side {
+            simd.store(values[column], &mut to[(row * side + column) * stride]);
         }
     }
 }
@@ -91,9 +103,19 @@ fn times<S: Simd>(simd: S, factor: f32, a: S::V, b: S::V) -> S::V {
     simd.mul_add(simd.splat(factor), a, b)
 }
 
-/// B^T d.
+/// `a - b`.
 #[inline(always)]
-fn inputs<S: Simd>(simd: S, d: [S::V; INPUT_SIDE]) -> [S::V; INPUT_SIDE] {
+fn minus<S: Simd>(simd: S, a: S::V, b: S::V) -> S::V {
+    times(simd, -1.0, b, a)
+}
+
+/// B^T d, the first `SIDE + 2`.
+#[inline(always)]
+fn inputs<S: Simd, const SIDE: usize>(simd: S, d: [S::V; MOST_INPUTS]) -> [S::V; MOST_INPUTS] {
+    if SIDE == 2 {
+        let [a, b, c] = [minus(simd, d[2], d[0]), simd.add(d[2], d[1]), minus(simd, d[2], d[1])];
+        return [a, b, c, minus(simd, d[3], d[1]), d[4], d[5]];
+    }
     let (near, far) = (-NEAR * NEAR, -FAR * FAR);
     let (even, odd) = (times(simd, far, d[2], d[4]), times(simd, far, d[1], d[3]));
     let (even_2, odd_2) = (times(simd, near, d[2], d[4]), times(simd, near, d[1], d[3]));
@@ -109,6 +131,7 @@ fn inputs<S: Simd>(simd: S, d: [S::V; INPUT_SIDE]) -> [S::V; INPUT_SIDE] {
 
 /// A^T m A of some tiles of a row of tiles, into the map.
 pub(crate) struct FromTiles<'a> {
+    pub(crate) form: Form,
     /// `[position][output block][span]`, with `stride` vectors from one position to the next.
     pub(crate) products: &'a [Lanes],
     pub(crate) stride: usize,
@@ -118,7 +141,7 @@ pub(crate) struct FromTiles<'a> {
     /// Output blocks.
     pub(crate) blocks: usize,
     /// The rows to write, each `[output block][width]`; those below the map are none.
-    pub(crate) rows: [Option<&'a mut [Lanes]>; TILE_SIDE],
+    pub(crate) rows: [Option<&'a mut [Lanes]>; MOST_OUTPUTS],
     pub(crate) width: usize,
     /// The first tile.
     pub(crate) x: usize,
@@ -128,13 +151,23 @@ pub(crate) struct FromTiles<'a> {
 impl Kernel for FromTiles<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { products, stride, span, at, blocks, mut rows, width, x, count } = self;
-        let mut outputs = [[Lanes::ZERO; TILE_SIDE]; TILE_SIDE];
+        match self.form {
+            Form::Two => self.tiles::<S, 2>(simd),
+            Form::Four => self.tiles::<S, 4>(simd),
+        }
+    }
+}
+
+impl FromTiles<'_> {
+    #[inline(always)]
+    fn tiles<S: Simd, const SIDE: usize>(self, simd: S) {
+        let Self { products, stride, span, at, blocks, mut rows, width, x, count, .. } = self;
+        let mut outputs = [[Lanes::ZERO; MOST_OUTPUTS]; MOST_OUTPUTS];
         for block in 0..blocks {
             for tile in 0..count {
-                from_tile(simd, &products[block * span + at + tile..], stride, &mut outputs);
-                let left = TILE_SIDE * (x + tile);
-                let columns = TILE_SIDE.min(width - left);
+                from_tile::<S, SIDE>(simd, &products[block * span + at + tile..], stride, &mut outputs);
+                let left = SIDE * (x + tile);
+                let columns = SIDE.min(width - left);
                 for (row, outputs) in rows.iter_mut().zip(&outputs) {
                     let Some(row) = row else { continue };
                     let row = &mut row[block * width + left..][..columns];
@@ -148,33 +181,42 @@ impl Kernel for FromTiles<'_> {
 }
 
 #[inline(always)]
-fn from_tile<S: Simd>(simd: S, products: &[Lanes], stride: usize, to: &mut [[Lanes; TILE_SIDE]; TILE_SIDE]) {
+fn from_tile<S: Simd, const SIDE: usize>(
+    simd: S,
+    products: &[Lanes],
+    stride: usize,
+    to: &mut [[Lanes; MOST_OUTPUTS]; MOST_OUTPUTS],
+) {
+    let side = SIDE + 2;
     let zero = simd.splat(0.0);
-    let products = &products[..=(POSITIONS - 1) * stride];
-    let mut half = [[zero; INPUT_SIDE]; TILE_SIDE];
-    for column in 0..INPUT_SIDE {
-        let mut values = [zero; INPUT_SIDE];
-        for row in 0..INPUT_SIDE {
-            values[row] = simd.load(&products[(row * INPUT_SIDE + column) * stride]);
+    let products = &products[..=(side * side - 1) * stride];
+    let mut half = [[zero; MOST_INPUTS]; MOST_OUTPUTS];
+    for column in 0..side {
+        let mut values = [zero; MOST_INPUTS];
+        for row in 0..side {
+            values[row] = simd.load(&products[(row * side + column) * stride]);
         }
-        let values = outputs(simd, values);
-        for row in 0..TILE_SIDE {
+        let values = outputs::<S, SIDE>(simd, values);
+        for row in 0..SIDE {
             half[row][column] = values[row];
         }
     }
-    for row in 0..TILE_SIDE {
-        let values = outputs(simd, half[row]);
-        for column in 0..TILE_SIDE {
+    for row in 0..SIDE {
+        let values = outputs::<S, SIDE>(simd, half[row]);
+        for column in 0..SIDE {
             simd.store(values[column], &mut to[row][column]);
         }
     }
 }
 
-/// A^T m.
+/// A^T m, the first `SIDE`.
 #[inline(always)]
-fn outputs<S: Simd>(simd: S, m: [S::V; INPUT_SIDE]) -> [S::V; TILE_SIDE] {
-    let (even, odd) = (simd.add(m[1], m[2]), times(simd, -1.0, m[2], m[1]));
-    let (even_2, odd_2) = (simd.add(m[3], m[4]), times(simd, -1.0, m[4], m[3]));
+fn outputs<S: Simd, const SIDE: usize>(simd: S, m: [S::V; MOST_INPUTS]) -> [S::V; MOST_OUTPUTS] {
+    let (even, odd) = (simd.add(m[1], m[2]), minus(simd, m[1], m[2]));
+    if SIDE == 2 {
+        return [simd.add(m[0], even), simd.add(odd, m[3]), m[4], m[5]];
+    }
+    let (even_2, odd_2) = (simd.add(m[3], m[4]), minus(simd, m[3], m[4]));
     [
         simd.add(m[0], simd.add(even, even_2)),
         times(simd, FAR, odd_2, simd.mul(simd.splat(NEAR), odd)),
@@ -203,17 +245,19 @@ mod tests {
         let (pitch, first) = (width + 2, &winograd.positions[0]);
         let (blocks, out_blocks) = (first.input.blocks(), first.blocks());
         let mut out = vec![vec![Lanes::ZERO; out_blocks * width]; height];
-        let across = width.div_ceil(TILE_SIDE);
-        for (y, out) in out.chunks_mut(TILE_SIDE).enumerate() {
-            let rows = std::array::from_fn(|row| map.get(TILE_SIDE * y + row).map(|row| &row[..]));
+        let form = winograd.form;
+        let (side, positions) = (form.outputs(), form.positions());
+        let across = width.div_ceil(side);
+        for (y, out) in out.chunks_mut(side).enumerate() {
+            let rows = std::array::from_fn(|row| map.get(side * y + row).map(|row| &row[..]));
             let tiling = Tiling::cover(across, backend.tile().0);
             let (span, parts) = (tiling.span(), [(0, 1), (1, across - 1)]);
             let (between, out_between) = (stride(blocks, span), stride(out_blocks, span));
-            let mut tiles = vec![Lanes::ZERO; POSITIONS * between];
-            let mut products = vec![Lanes::ZERO; POSITIONS * out_between];
+            let mut tiles = vec![Lanes::ZERO; positions * between];
+            let mut products = vec![Lanes::ZERO; positions * out_between];
             for (x, count) in parts {
                 let panel = Panel { lanes: &mut tiles, blocks, tile: tiling.tile, at: x };
-                backend.run(ToTiles { rows, pitch, x, count, panel, stride: between });
+                backend.run(ToTiles { form, rows, pitch, x, count, panel, stride: between });
             }
             for (position, weights) in winograd.positions.iter().enumerate() {
                 let (panel, out) = (&tiles[position * between..], &mut products[position * out_between..]);
@@ -225,7 +269,7 @@ mod tests {
                 let mut lines = out.iter_mut();
                 let rows = std::array::from_fn(|_| lines.next().map(|row| &mut row[..]));
                 let (products, stride, blocks) = (&products[..], out_between, out_blocks);
-                backend.run(FromTiles { products, stride, span, at: x, blocks, rows, width, x, count });
+                backend.run(FromTiles { form, products, stride, span, at: x, blocks, rows, width, x, count });
             }
         }
         out
@@ -233,7 +277,7 @@ mod tests {
 
     #[test]
     fn maps_are_those_of_plain_loops() {
-        for isa in Isa::available() {
+        for (isa, form) in Isa::available().flat_map(|isa| [Form::Two, Form::Four].map(|form| (isa, form))) {
             let backend = isa.backend().unwrap();
             let mut numbers = Numbers::default();
             for ((height, width), parts, outputs) in [
@@ -250,7 +294,7 @@ mod tests {
                 let channels = layout.channels();
                 let weight = numbers.take(outputs * channels * 9);
                 let at = |o: usize, c: usize, tap: usize| f64::from(weight[(o * channels + c) * 9 + tap]);
-                let winograd = Winograd::new(backend, (&layout, outputs), at);
+                let winograd = Winograd::new(backend, form, (&layout, outputs), at);
                 let x = numbers.take(height * width * channels);
                 let mut map = vec![vec![Lanes::ZERO; layout.blocks() * (width + 2)]; height + 2];
                 for (pixel, values) in x.chunks(channels).enumerate() {
@@ -274,7 +318,10 @@ mod tests {
                         let got = out[y][output / LANES * width + x].0[output % LANES];
                         // The transforms add and subtract what is larger than the result.
                         let error = (f64::from(got) - want).abs();
-                        assert!(error < 1e-4, "{isa} {height}x{width} y {y} x {x} output {output}: {got} {want}");
+                        assert!(
+                            error < 1e-4,
+                            "{isa} {form:?} {height}x{width} y {y} x {x} output {output}: {got} {want}"
+                        );
                     }
                 }
             }
