@@ -81,6 +81,9 @@ pub enum Error {
         /// Size of the buffer that failed.
         bytes: usize,
     },
+    /// A thread panicked in this run or in one before. What it said is on stderr.
+    #[error("a thread of the session panicked; make a new session, and report it as a bug of the engine")]
+    Panicked,
     /// The system started no thread.
     #[error("a thread could not be started: {0}")]
     Thread(#[from] std::io::Error),

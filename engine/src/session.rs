@@ -1,6 +1,7 @@
 //! Buffers and threads that run a plan.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
@@ -112,13 +113,17 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// An input that is not 1 to `batch` whole images.
+    /// An input that is not 1 to `batch` whole images; a thread that panicked, which ends the session: later runs give the
+    /// same error.
     pub fn run(&mut self, images: &[f32]) -> Result<&[f32], Error> {
         let Shared { plan, shape, .. } = &*self.shared;
         let image = plan.config.in_channels * shape.height * shape.width;
         let count = images.len() / image;
         if !(1..=shape.batch).contains(&count) || count * image != images.len() {
             return Err(Error::InputLength { found: images.len(), image, batch: shape.batch });
+        }
+        if self.shared.barrier.is_poisoned() {
+            return Err(Error::Panicked);
         }
         self.shared.input.write().unwrap_or_else(PoisonError::into_inner)[..images.len()].copy_from_slice(images);
         {
@@ -127,7 +132,7 @@ impl Session {
             job.images = count;
         }
         self.shared.posted.notify_all();
-        self.shared.work(0, count, &mut self.scratch);
+        self.shared.work(0, count, &mut self.scratch)?;
 
         let classes = plan.config.num_classes;
         let output = &mut self.output[..count * classes];
@@ -193,12 +198,23 @@ impl Shared {
                 done = job.number;
                 job.images
             };
-            self.work(thread, images, &mut scratch);
+            if self.work(thread, images, &mut scratch).is_err() {
+                return;
+            }
         }
     }
 
-    /// A thread's part of a run: whole images while there is one for each thread, then bands of those that are left.
-    fn work(&self, thread: usize, images: usize, scratch: &mut Scratch) {
+    /// A thread's part of a run. A panic sends all threads home, as nobody may wait for one that does not come.
+    fn work(&self, thread: usize, images: usize, scratch: &mut Scratch) -> Result<(), Error> {
+        // What a panic leaves behind half written is not read again.
+        catch_unwind(AssertUnwindSafe(|| self.images(thread, images, scratch))).map_err(|_| {
+            self.barrier.poison();
+            Error::Panicked
+        })
+    }
+
+    /// Whole images while there is one for each thread, then bands of those that are left.
+    fn images(&self, thread: usize, images: usize, scratch: &mut Scratch) {
         let threads = self.shape.threads;
         let whole = images - images % threads;
         let alone = Barrier::new(1);
@@ -236,7 +252,39 @@ fn log_softmax(logits: &mut [f32]) {
 
 #[cfg(test)]
 mod tests {
+    use densenet_arch::Config;
+
     use super::*;
+    use crate::Options;
+
+    /// A plan whose classifier lacks the weights of a group of outputs, so that the thread that computes it panics.
+    fn broken(group: usize) -> Arc<Plan> {
+        let config = Config::imagenet(&[1, 1], 4, 8).with_classes(96);
+        let params = config.params();
+        let weights = |name: &str| {
+            let param = params.iter().find(|param| param.name == name)?;
+            Some((param.shape.clone(), vec![0.5; param.elements()]))
+        };
+        let mut plan = Plan::new(&config, weights, &Options::default()).unwrap();
+        plan.classifier.groups[group].weights.clear();
+        Arc::new(plan)
+    }
+
+    #[test]
+    fn a_thread_that_panics_ends_the_session_and_nobody_waits() {
+        // The first group is the caller's, another a worker's.
+        for group in [0, 2] {
+            let plan = broken(group);
+            for (batch, threads) in [(1, 1), (1, 3), (3, 3), (4, 3)] {
+                let shape = Shape { height: 32, width: 32, batch, threads };
+                let mut session = Session::new(&plan, shape).unwrap();
+                let images = vec![0.5; batch * 3 * 32 * 32];
+                for _ in 0..2 {
+                    assert!(matches!(session.run(&images), Err(Error::Panicked)), "{group} {batch} {threads}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn log_softmax_is_a_logarithm_of_shares() {

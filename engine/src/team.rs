@@ -1,19 +1,22 @@
 //! Several threads on one image.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 /// How often a waiting thread looks before it sleeps: some ten microseconds, longer than a step's bands differ.
 const LOOKS: usize = 4000;
 
-/// Where all threads wait for the last: it spins briefly, then sleeps.
+/// Where all threads wait for the last: it spins briefly, then sleeps. Poisoned by a thread that will not come, it sends
+/// the others home.
 #[derive(Debug)]
 pub(crate) struct Barrier {
     threads: usize,
     arrived: AtomicUsize,
     /// How often all have met.
     met: AtomicUsize,
+    poisoned: AtomicBool,
     sleep: Mutex<()>,
     wake: Condvar,
 }
@@ -21,25 +24,54 @@ pub(crate) struct Barrier {
 impl Barrier {
     pub(crate) fn new(threads: usize) -> Self {
         let (arrived, met) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { threads, arrived, met, sleep: Mutex::new(()), wake: Condvar::new() }
+        let poisoned = AtomicBool::new(false);
+        Self { threads, arrived, met, poisoned, sleep: Mutex::new(()), wake: Condvar::new() }
     }
 
-    /// Returns once every thread has called it.
+    /// Returns once every thread has called it; unwinds, without a message, once it is poisoned.
     pub(crate) fn wait(&self) {
         if self.threads == 1 {
             return;
         }
         let met = self.met.load(Ordering::Acquire);
+        self.leave_if_poisoned();
         if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == self.threads {
             // Nobody arrives again before `met` moves.
             self.arrived.store(0, Ordering::Relaxed);
-            // Under the lock, so that no thread falls asleep between its last look and the call.
-            let asleep = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
-            self.met.fetch_add(1, Ordering::Release);
-            drop(asleep);
-            self.wake.notify_all();
+            self.release();
             return;
         }
+        self.wait_past(met);
+        self.leave_if_poisoned();
+    }
+
+    /// Lets all go who wait now or come later: they unwind.
+    pub(crate) fn poison(&self) {
+        self.poisoned.store(true, Ordering::Release);
+        self.release();
+    }
+
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::Acquire)
+    }
+
+    fn leave_if_poisoned(&self) {
+        if self.is_poisoned() {
+            // The thread that poisoned it has said why.
+            resume_unwind(Box::new("another thread panicked"));
+        }
+    }
+
+    /// Lets those go who wait.
+    fn release(&self) {
+        // Under the lock, so that no thread falls asleep between its last look and the call.
+        let asleep = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
+        self.met.fetch_add(1, Ordering::Release);
+        drop(asleep);
+        self.wake.notify_all();
+    }
+
+    fn wait_past(&self, met: usize) {
         for _ in 0..LOOKS {
             if self.met.load(Ordering::Acquire) != met {
                 return;
@@ -94,6 +126,22 @@ mod tests {
                     }
                 });
             }
+        });
+    }
+
+    #[test]
+    fn poison_sends_home_who_waits_and_who_comes_later() {
+        let barrier = Barrier::new(3);
+        std::thread::scope(|scope| {
+            let early = scope.spawn(|| barrier.wait());
+            // Once it has arrived, and most likely fallen asleep.
+            while barrier.arrived.load(Ordering::Relaxed) == 0 {
+                std::thread::yield_now();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            barrier.poison();
+            assert!(early.join().is_err());
+            assert!(scope.spawn(|| barrier.wait()).join().is_err());
         });
     }
 
