@@ -1,7 +1,7 @@
 //! Tensors by name, and batch norms as a scale and a shift.
 
 use crate::Error;
-use crate::lanes::{Lanes, Layout};
+use crate::lanes::{Lanes, Layout, flush};
 
 /// A tensor's shape and values.
 type Tensor = (Vec<usize>, Vec<f32>);
@@ -47,7 +47,7 @@ pub(crate) struct Fold {
 impl Fold {
     /// Rounded to f32 and put where a map has the channels. Lanes without a channel become zero.
     pub(crate) fn spread(&self, layout: &Layout) -> Norm {
-        let spread = |values: &[f64]| layout.spread(values.iter().map(|&value| value as f32));
+        let spread = |values: &[f64]| layout.spread(values.iter().map(|&value| flush(value as f32)));
         Norm { scale: spread(&self.scale), shift: spread(&self.shift) }
     }
 }

@@ -12,6 +12,11 @@ impl Lanes {
     pub(crate) const ZERO: Self = Self([0.0; LANES]);
 }
 
+/// Zero for a subnormal number, which many processors multiply a hundred times slower than others.
+pub(crate) fn flush(value: f32) -> f32 {
+    if value.is_subnormal() { 0.0 } else { value }
+}
+
 /// How many lanes of each channel block hold a channel. The others hold zeros, and no kernel multiplies by them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Layout(Vec<u8>);

@@ -82,7 +82,9 @@
 //!
 //! # Numbers
 //!
-//! NaN stays NaN through ReLU and pooling. Kernels of different instruction sets agree up to rounding, and so do exact
+//! NaN stays NaN through ReLU and pooling. Subnormal weights, inputs and outputs of a ReLU become zero, as processors take
+//! long over them. That is done with the numbers and not with the processor's mode for them, which Rust does not let a
+//! program change. Kernels of different instruction sets agree up to rounding, and so do exact
 //! and fast convolutions, the fast with some bits less.
 // The kernels' vectors alone need it.
 #![deny(unsafe_code, clippy::undocumented_unsafe_blocks)]

@@ -9,7 +9,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use densenet_arch::{Config, Stem};
 
 use crate::Error;
-use crate::lanes::Lanes;
+use crate::lanes::{Lanes, flush};
 use crate::plan::{Plan, kernel, stride};
 
 /// Rows of anything.
@@ -108,7 +108,9 @@ impl Planes {
                 for channel in 0..channels {
                     let from = &image[channel * size + y * width..][..width];
                     let to = &mut row[(phase * channels + channel) * plane + at..];
-                    to.iter_mut().zip(from.iter().skip(first).step_by(stride)).for_each(|(to, from)| *to = *from);
+                    to.iter_mut()
+                        .zip(from.iter().skip(first).step_by(stride))
+                        .for_each(|(to, from)| *to = flush(*from));
                 }
             }
         }

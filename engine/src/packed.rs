@@ -1,7 +1,7 @@
 //! Weights in the order in which a kernel reads them.
 
 use crate::kernels::Backend;
-use crate::lanes::{LANES, Lanes, Layout};
+use crate::lanes::{LANES, Lanes, Layout, flush};
 
 /// A convolution's weights, or the classifier's.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Packed {
         let vector = |block: usize, value: &dyn Fn(usize) -> f64| {
             let mut lanes = Lanes::ZERO;
             for (lane, output) in lanes.0.iter_mut().zip(block * LANES..outputs) {
-                *lane = value(output) as f32;
+                *lane = flush(value(output) as f32);
             }
             lanes
         };
@@ -72,6 +72,17 @@ impl Packed {
 mod tests {
     use super::*;
     use crate::Isa;
+
+    #[test]
+    fn subnormal_weights_are_none() {
+        let backend = Isa::Portable.backend().unwrap();
+        let values = [1e-40, -1e-40, f64::from(f32::MIN_POSITIVE)];
+        let packed = Packed::new(backend, (Layout::of(1), 3, 1), &values, |output, _, _| values[output]);
+        let group = &packed.groups[0];
+        for lanes in [group.weights[0], group.bias[0]] {
+            assert_eq!(lanes.0[..4], [0.0, 0.0, f32::MIN_POSITIVE, 0.0]);
+        }
+    }
 
     #[test]
     fn weights_follow_the_used_lanes() {

@@ -90,6 +90,34 @@ fn nan_and_infinity_never_become_ordinary_logits() {
 }
 
 #[test]
+fn subnormal_numbers_count_as_zero() {
+    let config = tiny();
+    let good = weights(&config);
+    // No shift anywhere, so that the outputs are as small as the inputs; `gain` is the stem's.
+    let weights = |name: &str, gain: f32| {
+        let (shape, mut values) = good(name)?;
+        if name.ends_with("bias") || name.ends_with("mean") {
+            values.fill(0.0);
+        }
+        if name == "features.norm0.weight" {
+            values.fill(gain);
+        }
+        Some((shape, values))
+    };
+    for isa in Isa::available() {
+        // A subnormal input that the stem would make ordinary, and an ordinary one that it makes subnormal.
+        for (input, gain, zero) in [(1e-39, 1e6, true), (1e-36, 1e-3, true), (1e-36, 1e6, false)] {
+            let options = Options { isa: Some(isa), ..Options::default() };
+            let plan = Arc::new(Plan::new(&config, |name| weights(name, gain), &options).unwrap());
+            let mut session = Session::new(&plan, Shape { height: 64, width: 64, batch: 1, threads: 1 }).unwrap();
+            let image: Vec<f32> = Numbers::new(9).take(3 * 64 * 64).iter().map(|number| number * input).collect();
+            let logits = session.run(&image).unwrap();
+            assert_eq!(logits.iter().all(|&logit| logit == 0.0), zero, "{isa} {input} {gain}: {logits:?}");
+        }
+    }
+}
+
+#[test]
 fn a_log_softmax_head_is_applied() {
     let config = Config { head: Head::LogSoftmax, ..tiny() };
     let mut session =

@@ -1,8 +1,8 @@
 //! Sixteen lanes in two 256-bit registers.
 
 use std::arch::x86_64::{
-    __m256, _CMP_UNORD_Q, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_blendv_ps, _mm256_cmp_ps, _mm256_fmadd_ps,
-    _mm256_loadu_ps, _mm256_max_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+    __m256, _CMP_NLT_UQ, _CMP_UNORD_Q, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_and_ps, _mm256_blendv_ps,
+    _mm256_cmp_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_storeu_ps,
 };
 
 use super::{Kernel, Simd};
@@ -86,11 +86,17 @@ impl Simd for Avx2 {
         }
     }
 
-    // Zero first: a NaN in the second operand stays.
     #[inline(always)]
     fn relu(self, v: Self::V) -> Self::V {
         // SAFETY: AVX2 is there.
-        unsafe { [_mm256_max_ps(_mm256_setzero_ps(), v[0]), _mm256_max_ps(_mm256_setzero_ps(), v[1])] }
+        unsafe {
+            let least = _mm256_set1_ps(f32::MIN_POSITIVE);
+            // "Not less" holds for NaN.
+            [
+                _mm256_and_ps(v[0], _mm256_cmp_ps::<_CMP_NLT_UQ>(v[0], least)),
+                _mm256_and_ps(v[1], _mm256_cmp_ps::<_CMP_NLT_UQ>(v[1], least)),
+            ]
+        }
     }
 
     #[inline(always)]

@@ -1,8 +1,8 @@
 //! Sixteen lanes in one 512-bit register.
 
 use std::arch::x86_64::{
-    __m512, _CMP_UNORD_Q, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_fmadd_ps,
-    _mm512_loadu_ps, _mm512_mask_mov_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_setzero_ps,
+    __m512, _CMP_NLT_UQ, _CMP_UNORD_Q, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_mask_mov_ps, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_set1_ps,
     _mm512_storeu_ps,
 };
 
@@ -78,11 +78,10 @@ impl Simd for Avx512 {
         unsafe { _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a), a) }
     }
 
-    // Zero first: a NaN in the second operand stays.
     #[inline(always)]
     fn relu(self, v: __m512) -> __m512 {
-        // SAFETY: AVX-512F is there.
-        unsafe { _mm512_max_ps(_mm512_setzero_ps(), v) }
+        // SAFETY: AVX-512F is there. "Not less" holds for NaN.
+        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(v, _mm512_set1_ps(f32::MIN_POSITIVE)), v) }
     }
 
     #[inline(always)]

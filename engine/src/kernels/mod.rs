@@ -52,7 +52,7 @@ pub(crate) trait Simd: Copy {
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The larger; NaN where either is.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
-    /// Zero where negative; NaN stays NaN.
+    /// Zero where negative or subnormal; NaN stays NaN.
     fn relu(self, v: Self::V) -> Self::V;
     /// Brings a cache line near that is read soon, where the processor can be told.
     #[inline(always)]

@@ -144,4 +144,20 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn what_is_activated_is_never_negative_nor_subnormal() {
+        const LEAST: f32 = f32::MIN_POSITIVE;
+        for isa in Isa::available() {
+            let norm = Norm { scale: vec![Lanes([0.5; LANES])], shift: vec![Lanes::ZERO] };
+            let values = [2.0, -2.0, 2.0 * LEAST, LEAST, 1e-44, -1e-40, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
+            let mut row = [Lanes::ZERO];
+            row[0].0[..values.len()].copy_from_slice(&values);
+            let mut out = [Lanes::ZERO];
+            let panel = Panel { lanes: &mut out, blocks: 1, tile: 1, at: 0 };
+            isa.backend().unwrap().run(Activate { norm: &norm, row: &row, pitch: 1, x: 0, count: 1, panel });
+            assert_eq!(out[0].0[..8], [1.0, 0.0, LEAST, 0.0, 0.0, 0.0, f32::INFINITY, 0.0], "{isa}");
+            assert!(out[0].0[8].is_nan(), "{isa}");
+        }
+    }
 }

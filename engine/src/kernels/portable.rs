@@ -66,7 +66,7 @@ impl Simd for Portable {
     #[inline(always)]
     fn relu(self, mut v: Self::V) -> Self::V {
         for lane in &mut v {
-            if *lane < 0.0 {
+            if *lane < f32::MIN_POSITIVE {
                 *lane = 0.0;
             }
         }
