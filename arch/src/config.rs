@@ -23,20 +23,49 @@ pub enum Head {
     Logits,
     /// A log-softmax follows the classifier, as at the end of some `.t7`.
     LogSoftmax,
+    /// A softmax follows the classifier, as in the Keras ports.
+    Softmax,
 }
 
 impl Head {
-    /// The name in metadata: `logits`, `log-softmax`.
+    /// The name in metadata: `logits`, `log-softmax`, `softmax`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Logits => "logits",
             Self::LogSoftmax => "log-softmax",
+            Self::Softmax => "softmax",
         }
     }
 
     /// The head of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Logits, Self::LogSoftmax].into_iter().find(|head| head.name() == name)
+        [Self::Logits, Self::LogSoftmax, Self::Softmax].into_iter().find(|head| head.name() == name)
+    }
+}
+
+/// How a pooling treats a window that hangs over the edge of its map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rounding {
+    /// The window is left out: 56, 28, 14 and 7 for an input of 224, as in Torch, PyTorch and TensorFlow.
+    #[default]
+    Floor,
+    /// The window counts with the part of it that lies on the map: 57, 29, 15 and 8, as in Caffe and its ports to MXNet.
+    Ceil,
+}
+
+impl Rounding {
+    /// The name in metadata: `floor`, `ceil`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Floor => "floor",
+            Self::Ceil => "ceil",
+        }
+    }
+
+    /// The rounding of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Floor, Self::Ceil].into_iter().find(|rounding| rounding.name() == name)
     }
 }
 
@@ -74,6 +103,9 @@ pub struct Config {
     /// What stands after the classifier.
     #[serde(default)]
     pub head: Head,
+    /// Which windows the poolings count.
+    #[serde(default)]
+    pub pooling: Rounding,
 }
 
 fn one() -> f64 {
@@ -135,6 +167,7 @@ impl Config {
             in_channels: 3,
             eps: Self::EPS,
             head: Head::Logits,
+            pooling: Rounding::Floor,
         }
     }
 

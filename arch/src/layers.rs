@@ -1,6 +1,6 @@
 //! A network as the list of its layers, and what follows from that list: parameters, counts, multiply-adds.
 
-use crate::{Config, Stem};
+use crate::{Config, Rounding, Stem};
 
 /// One operation with its place in the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub enum Op {
         /// Channels.
         channels: usize,
     },
-    /// Pooling, rounded down.
+    /// Pooling, its map's size rounded as [`Config::pooling`] says.
     Pool {
         /// Side of the window.
         kernel: usize,
@@ -179,11 +179,13 @@ impl Config {
         for layer in self.layers() {
             match layer.op {
                 Op::Conv { input, output, kernel, stride, padding } => {
-                    (h, w) = (steps(h, kernel, stride, padding), steps(w, kernel, stride, padding));
+                    let steps = |side| steps(side, kernel, stride, padding, Rounding::Floor);
+                    (h, w) = (steps(h), steps(w));
                     total += h * w * (input * output * kernel * kernel) as u64;
                 }
                 Op::Pool { kernel, stride, padding } => {
-                    (h, w) = (steps(h, kernel, stride, padding), steps(w, kernel, stride, padding));
+                    let steps = |side| steps(side, kernel, stride, padding, self.pooling);
+                    (h, w) = (steps(h), steps(w));
                 }
                 Op::Linear { input, output } => total += (input * output) as u64,
                 Op::Norm { .. } => {}
@@ -193,11 +195,13 @@ impl Config {
     }
 }
 
-/// Positions of a window along a side, rounded down; 0 where it does not fit.
-fn steps(side: u64, kernel: usize, stride: usize, padding: usize) -> u64 {
-    match (side + 2 * padding as u64).checked_sub(kernel as u64) {
-        Some(room) => room / stride as u64 + 1,
-        None => 0,
+/// Positions of a window along a side; 0 where it does not fit.
+fn steps(side: u64, kernel: usize, stride: usize, padding: usize, rounding: Rounding) -> u64 {
+    let stride = stride as u64;
+    match ((side + 2 * padding as u64).checked_sub(kernel as u64), rounding) {
+        (Some(room), Rounding::Floor) => room / stride + 1,
+        (Some(room), Rounding::Ceil) => room.div_ceil(stride) + 1,
+        (None, _) => 0,
     }
 }
 
@@ -223,6 +227,17 @@ mod tests {
             ]
         );
         assert_eq!(params.last().unwrap().name, "classifier.bias");
+    }
+
+    #[test]
+    fn poolings_that_round_up_have_larger_maps() {
+        let config = Config { pooling: Rounding::Ceil, ..Config::imagenet(&[1, 1, 1, 1], 4, 8) };
+        // 224 pixels: 112 behind the stem, then 57, 29, 15 and 8, as Caffe has them.
+        let layers = |side: u64, input: u64| side * side * (input * 16 + 16 * 4 * 9);
+        let transition = |side: u64, input: u64| side * side * input * (input / 2);
+        let blocks = layers(57, 8) + layers(29, 6) + layers(15, 5) + layers(8, 4);
+        let transitions = transition(57, 12) + transition(29, 10) + 15 * 15 * 9 * 4;
+        assert_eq!(config.multiply_adds(224, 224), 112 * 112 * 8 * 3 * 49 + blocks + transitions + 8 * 1000);
     }
 
     #[test]

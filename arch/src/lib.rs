@@ -18,7 +18,7 @@ pub mod networks;
 mod protocol;
 mod recognise;
 
-pub use config::{Config, ConfigError, Head, Stem};
+pub use config::{Config, ConfigError, Head, Rounding, Stem};
 pub use layers::{Layer, Op, Param, Role};
 pub use metadata::{Metadata, MetadataError};
 pub use protocol::{Channels, Fit, Interpolation, Protocol, ProtocolError, Range, Resize};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use crate::{Config, Head, Protocol};
+use crate::{Config, Head, Protocol, Rounding};
 
 /// What the tensors themselves do not say. Everything is optional: other programs' files have none of it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,6 +17,8 @@ pub struct Metadata {
     pub eps: Option<f64>,
     /// What stands after the classifier.
     pub head: Option<Head>,
+    /// Which windows the poolings count.
+    pub pooling: Option<Rounding>,
     /// How an image becomes the input.
     pub protocol: Option<Protocol>,
     /// One name a class.
@@ -51,6 +53,7 @@ impl Metadata {
             ("head", self.head.map(|head| head.name().to_owned())),
             ("labels", self.labels.as_ref().and_then(|labels| serde_json::to_string(labels).ok())),
             ("num_classes", self.num_classes.map(|classes| classes.to_string())),
+            ("pooling", self.pooling.map(|pooling| pooling.name().to_owned())),
             ("protocol", self.protocol.as_ref().map(Protocol::to_text)),
             ("source_format", self.source_format.clone()),
             ("source_sha256", self.source_sha256.clone()),
@@ -85,7 +88,10 @@ impl Metadata {
                 _ => Err("a number above 0 and below 1 is expected".to_owned()),
             })?,
             head: parse("head", lookup("head"), |text| {
-                Head::from_name(text).ok_or_else(|| "logits or log-softmax is expected".to_owned())
+                Head::from_name(text).ok_or_else(|| "logits, log-softmax or softmax is expected".to_owned())
+            })?,
+            pooling: parse("pooling", lookup("pooling"), |text| {
+                Rounding::from_name(text).ok_or_else(|| "floor or ceil is expected".to_owned())
             })?,
             protocol: parse("protocol", lookup("protocol"), |text| {
                 Protocol::from_text(text).map_err(|error| error.to_string())
@@ -99,10 +105,15 @@ impl Metadata {
         })
     }
 
-    /// What the tensors gave, with the eps and head that only the metadata knows.
+    /// What the tensors gave, with the eps, head and rounding that only the metadata knows.
     #[must_use]
     pub fn complete(&self, config: Config) -> Config {
-        Config { eps: self.eps.unwrap_or(config.eps), head: self.head.unwrap_or(config.head), ..config }
+        Config {
+            eps: self.eps.unwrap_or(config.eps),
+            head: self.head.unwrap_or(config.head),
+            pooling: self.pooling.unwrap_or(config.pooling),
+            ..config
+        }
     }
 }
 
@@ -124,7 +135,8 @@ mod tests {
             architecture: Some("densenet-121".into()),
             num_classes: Some(2),
             eps: Some(1.001e-5),
-            head: Some(Head::LogSoftmax),
+            head: Some(Head::Softmax),
+            pooling: Some(Rounding::Ceil),
             protocol: Some(Protocol::named("torch7").unwrap()),
             labels: Some(vec!["normal".into(), "\"pneumonia\", é".into()]),
             source_format: Some("torch7".into()),
@@ -133,6 +145,7 @@ mod tests {
         };
         let map = full.to_map();
         assert_eq!(map["eps"], "1.001e-5");
+        assert_eq!((map["head"].as_str(), map["pooling"].as_str()), ("softmax", "ceil"));
         assert_eq!(map["format"], "pt");
         assert_eq!(read(&map), Ok(full));
     }

@@ -31,7 +31,7 @@ pub enum RecogniseError {
 
 /// Finds the network from its tensors, torchvision's names. `shape` gives a tensor's shape.
 ///
-/// eps and head stay at their defaults: no tensor shows them. The result says which tensors must be there; it does not
+/// eps, head and the poolings' rounding stay at their defaults: no tensor shows them. The result says which tensors must be there; it does not
 /// say that they all are.
 pub fn recognise(shape: impl Fn(&str) -> Option<Vec<usize>>) -> Result<Config, RecogniseError> {
     let need = |name: &str| shape(name).ok_or_else(|| RecogniseError::Missing(name.to_owned()));
