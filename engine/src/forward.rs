@@ -115,7 +115,8 @@ impl Forward<'_> {
             let rows = rows.map(|row| row.map(|row| map.rows.read(row)));
             let rows = rows.each_ref().map(|row| row.as_ref().map(|row| &row[..]));
             let out = &mut first.rows.write(y)[..];
-            self.plan.backend.run(MaxPool { rows, width: map.width, blocks: self.plan.stem.blocks(), out });
+            let (width, blocks, out_width) = (map.width, self.plan.stem.blocks(), first.width);
+            self.plan.backend.run(MaxPool { rows, width, blocks, out_width, out });
         }
     }
 
@@ -234,7 +235,7 @@ impl Forward<'_> {
             for part in chunk.parts() {
                 let lanes = &mut scratch.panel[..];
                 let panel = Panel { lanes, blocks: conv.input.blocks(), tile: tiling.tile, at: part.at };
-                let rows = [from.rows.read(2 * part.y), from.rows.read(2 * part.y + 1)];
+                let rows = [2 * part.y, (2 * part.y + 1).min(from.height - 1)].map(|row| from.rows.read(row));
                 let rows = rows.each_ref().map(|row| &row[..]);
                 let (pitch, x, count) = (from.width, part.x, part.count);
                 plan.backend.run(ActivateAndAverage { norm, rows, pitch, x, count, panel });

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use densenet_arch::{Config, Stem};
+use densenet_arch::{Config, Rounding, Stem};
 
 use crate::Error;
 use crate::lanes::{Lanes, flush};
@@ -157,19 +157,27 @@ impl Maps {
 
 /// Sides of the blocks' maps for an input's side.
 pub(crate) fn sides(config: &Config, side: usize) -> impl Iterator<Item = usize> {
-    let first = match config.stem {
-        Stem::Imagenet => side.div_ceil(2).div_ceil(2),
-        Stem::Cifar => side,
+    let pooling = config.pooling;
+    let first = match (config.stem, pooling) {
+        (Stem::Imagenet, Rounding::Floor) => side.div_ceil(2).div_ceil(2),
+        // The max-pool's window begins one pixel outside.
+        (Stem::Imagenet, Rounding::Ceil) => side.div_ceil(2) / 2 + 1,
+        (Stem::Cifar, _) => side,
     };
-    (0..config.block_config.len()).map(move |block| first >> block)
+    let transition = move |side: &usize| match pooling {
+        Rounding::Floor => Some(side / 2),
+        Rounding::Ceil => Some(side.div_ceil(2)),
+    };
+    std::iter::successors(Some(first), transition).take(config.block_config.len())
 }
 
 /// The smallest side of an input for which no map is empty.
 pub(crate) fn least_side(config: &Config) -> usize {
     let first = 1 << (config.block_config.len() - 1);
-    match config.stem {
-        Stem::Imagenet => 4 * first - 3,
-        Stem::Cifar => first,
+    match (config.pooling, config.stem) {
+        (Rounding::Ceil, _) => 1,
+        (Rounding::Floor, Stem::Imagenet) => 4 * first - 3,
+        (Rounding::Floor, Stem::Cifar) => first,
     }
 }
 
@@ -185,6 +193,10 @@ mod tests {
         assert_eq!(least_side(&imagenet), 29);
         assert_eq!(sides(&imagenet, 29).last(), Some(1));
         assert_eq!(sides(&imagenet, 28).last(), Some(0));
+        let ceil = Config { pooling: Rounding::Ceil, ..imagenet };
+        assert_eq!(sides(&ceil, 224).collect::<Vec<_>>(), [57, 29, 15, 8]);
+        assert_eq!(sides(&ceil, 53).collect::<Vec<_>>(), [14, 7, 4, 2]);
+        assert_eq!((least_side(&ceil), sides(&ceil, 1).last()), (1, Some(1)));
         let cifar = Config::cifar(10, 4).unwrap();
         assert_eq!(sides(&cifar, 33).collect::<Vec<_>>(), [33, 16, 8]);
         assert_eq!(least_side(&cifar), 4);

@@ -107,7 +107,7 @@ impl Session {
     }
 
     /// Runs images, (n, channels, height, width) for any n up to the planned batch, normalised as the weights'
-    /// protocol says. Gives (n, classes): logits, or their log-softmax where the network ends in one.
+    /// protocol says. Gives (n, classes): logits, or what the network's head makes of them.
     ///
     /// An image's output is the same, bit for bit, whatever the batch, its place in it and the number of threads.
     ///
@@ -137,8 +137,10 @@ impl Session {
         let classes = plan.config.num_classes;
         let output = &mut self.output[..count * classes];
         output.copy_from_slice(&self.shared.logits()[..count * classes]);
-        if plan.config.head == Head::LogSoftmax {
-            output.chunks_exact_mut(classes).for_each(log_softmax);
+        match plan.config.head {
+            Head::Logits => {}
+            Head::LogSoftmax => output.chunks_exact_mut(classes).for_each(log_softmax),
+            Head::Softmax => output.chunks_exact_mut(classes).for_each(softmax),
         }
         Ok(output)
     }
@@ -240,14 +242,27 @@ impl Shared {
     }
 }
 
+/// The softmax, in place.
+fn softmax(logits: &mut [f32]) {
+    let shift = log_sum(logits);
+    for logit in logits {
+        *logit = (f64::from(*logit) - shift).exp() as f32;
+    }
+}
+
 /// The logarithm of the softmax, in place.
 fn log_softmax(logits: &mut [f32]) {
-    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&logit| f64::from(logit - most).exp()).sum();
-    let shift = f64::from(most) + sum.ln();
+    let shift = log_sum(logits);
     for logit in logits {
         *logit = (f64::from(*logit) - shift) as f32;
     }
+}
+
+/// The logarithm of the sum of exponentials.
+fn log_sum(logits: &[f32]) -> f64 {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&logit| f64::from(logit - most).exp()).sum();
+    f64::from(most) + sum.ln()
 }
 
 #[cfg(test)]
@@ -294,5 +309,8 @@ mod tests {
         let mut logits = [f32::NAN, 0.0];
         log_softmax(&mut logits);
         assert!(logits.iter().all(|logit| logit.is_nan()));
+        let mut logits = [1000.0, 1000.0, f32::NEG_INFINITY];
+        softmax(&mut logits);
+        assert_eq!(logits, [0.5, 0.5, 0.0]);
     }
 }

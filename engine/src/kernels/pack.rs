@@ -58,10 +58,11 @@ impl Kernel for Activate<'_> {
     }
 }
 
-/// The mean of `relu(x * scale + shift)` over squares of 2x2 pixels: what a transition's 1x1 reads.
+/// The mean of `relu(x * scale + shift)` over squares of 2x2 pixels: what a transition's 1x1 reads. A square that hangs over
+/// the edge is filled up with its own pixels, so that its mean is theirs.
 pub(crate) struct ActivateAndAverage<'a> {
     pub(crate) norm: &'a Norm,
-    /// Two rows, each `[block][pitch]`.
+    /// Two rows, each `[block][pitch]`; the same twice below the last.
     pub(crate) rows: [&'a [Lanes]; 2],
     pub(crate) pitch: usize,
     /// The first pixel of the average.
@@ -80,21 +81,32 @@ impl Kernel for ActivateAndAverage<'_> {
             let (start, run) = panel.run(done, count - done);
             for (block, (scale, shift)) in norm.scale.iter().zip(&norm.shift).enumerate() {
                 let (scale, shift) = (simd.load(scale), simd.load(shift));
-                let from = block * pitch + 2 * (x + done);
-                let upper = rows[0][from..][..2 * run].as_chunks::<2>().0;
-                let lower = rows[1][from..][..2 * run].as_chunks::<2>().0;
+                let [upper, lower] =
+                    rows.map(|row| &row[block * pitch..][2 * (x + done)..pitch.min(2 * (x + done + run))]);
                 let to = &mut panel.lanes[start + block * panel.tile..][..run];
-                for ((upper, lower), to) in upper.iter().zip(lower).zip(to) {
-                    let mut sum = simd.splat(0.0);
-                    for from in [&upper[0], &upper[1], &lower[0], &lower[1]] {
-                        sum = simd.add(sum, simd.relu(simd.mul_add(simd.load(from), scale, shift)));
-                    }
+                let ((upper, over), (lower, under)) = (upper.as_chunks::<2>(), lower.as_chunks::<2>());
+                for ((upper, lower), to) in upper.iter().zip(lower).zip(&mut *to) {
+                    let sum = activated_sum(simd, [&upper[0], &upper[1], &lower[0], &lower[1]], scale, shift);
+                    simd.store(simd.mul(sum, quarter), to);
+                }
+                if let ([upper], [lower], Some(to)) = (over, under, to.last_mut()) {
+                    let sum = activated_sum(simd, [upper, upper, lower, lower], scale, shift);
                     simd.store(simd.mul(sum, quarter), to);
                 }
             }
             done += run;
         }
     }
+}
+
+/// The sum of `relu(x * scale + shift)` over four pixels.
+#[inline(always)]
+fn activated_sum<S: Simd>(simd: S, square: [&Lanes; 4], scale: S::V, shift: S::V) -> S::V {
+    let mut sum = simd.splat(0.0);
+    for pixel in square {
+        sum = simd.add(sum, simd.relu(simd.mul_add(simd.load(pixel), scale, shift)));
+    }
+    sum
 }
 
 #[cfg(test)]
@@ -126,7 +138,8 @@ mod tests {
             let mut mean = vec![Lanes::ZERO; 9 * BLOCKS];
             let panel = Panel { lanes: &mut mean, blocks: BLOCKS, tile, at };
             let both = [&rows[0][..], &rows[1]];
-            isa.backend().unwrap().run(ActivateAndAverage { norm: &norm, rows: both, pitch, x: 1, count, panel });
+            // Squares 2 to 5 of rows of 11 pixels: the last hangs over the edge.
+            isa.backend().unwrap().run(ActivateAndAverage { norm: &norm, rows: both, pitch, x: 2, count, panel });
             for pixel in 0..count {
                 for block in 0..BLOCKS {
                     let index = ((at + pixel) / tile * BLOCKS + block) * tile + (at + pixel) % tile;
@@ -135,8 +148,8 @@ mod tests {
                             |row: usize, x: usize| activated(&norm, block, lane, rows[row][block * pitch + x].0[lane]);
                         let (got, want) = (plain[index].0[lane], value(0, x + pixel));
                         assert!(close(got, want), "{isa} {pixel} {block} {lane}: {got} {want}");
-                        let left = 2 * (1 + pixel);
-                        let want = (value(0, left) + value(0, left + 1) + value(1, left) + value(1, left + 1)) / 4.0;
+                        let (left, right) = (2 * (2 + pixel), (2 * (2 + pixel) + 1).min(pitch - 1));
+                        let want = (value(0, left) + value(0, right) + value(1, left) + value(1, right)) / 4.0;
                         let got = mean[index].0[lane];
                         assert!(close(got, want), "{isa} {pixel} {block} {lane}: {got} {want}");
                     }

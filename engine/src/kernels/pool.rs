@@ -10,15 +10,16 @@ pub(crate) struct MaxPool<'a> {
     pub(crate) rows: [Option<&'a [Lanes]>; 3],
     pub(crate) width: usize,
     pub(crate) blocks: usize,
-    /// `[block][(width - 1) / 2 + 1]`.
+    /// `(width - 1) / 2 + 1`, or `width / 2 + 1` where a last window may hang over the edge.
+    pub(crate) out_width: usize,
+    /// `[block][out_width]`.
     pub(crate) out: &'a mut [Lanes],
 }
 
 impl Kernel for MaxPool<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { rows, width, blocks, out } = self;
-        let out_width = width.div_ceil(2);
+        let Self { rows, width, blocks, out_width, out } = self;
         for block in 0..blocks {
             for (x, to) in out[block * out_width..][..out_width].iter_mut().enumerate() {
                 let (left, right) = ((2 * x).saturating_sub(1), (2 * x + 2).min(width));
@@ -75,17 +76,16 @@ mod tests {
     #[test]
     fn the_largest_of_each_window_is_found_and_nan_stays() {
         for isa in Isa::available() {
-            for width in [1, 2, 7, 8] {
+            for (width, out_width) in [(1, 1), (2, 1), (7, 4), (8, 4), (2, 2), (8, 5)] {
                 let mut numbers = Numbers::default();
                 let row = |numbers: &mut Numbers| -> Vec<Lanes> {
                     lanes(numbers, 2 * width).into_iter().map(|lanes| Lanes(lanes.0.map(f32::abs))).collect()
                 };
                 let (upper, mut lower) = (row(&mut numbers), row(&mut numbers));
                 lower[0].0[3] = f32::NAN;
-                let out_width = width.div_ceil(2);
                 let mut out = vec![Lanes::ZERO; 2 * out_width];
                 let rows = [None, Some(&upper[..]), Some(&lower[..])];
-                isa.backend().unwrap().run(MaxPool { rows, width, blocks: 2, out: &mut out });
+                isa.backend().unwrap().run(MaxPool { rows, width, blocks: 2, out_width, out: &mut out });
                 for block in 0..2 {
                     for x in 0..out_width {
                         for lane in 0..LANES {
