@@ -1,5 +1,7 @@
 //! One image through the network, step by step, by one thread of those that share it.
 
+use std::ops::Range;
+
 use densenet_arch::Stem;
 
 use crate::fold::Norm;
@@ -10,9 +12,9 @@ use crate::kernels::{
 use crate::lanes::{LANES, Lanes};
 use crate::maps::{BlockMaps, Map, Maps};
 use crate::packed::Packed;
-use crate::plan::{Conv, Layer, Plan, Transition, kernel, stride as step};
+use crate::plan::{Conv, Layer, Plan, Transition, kernel, stride};
 use crate::team::Place;
-use crate::winograd::{Winograd, stride};
+use crate::winograd::{Winograd, between};
 
 /// What a thread needs for itself.
 #[derive(Debug)]
@@ -23,28 +25,30 @@ pub(crate) struct Scratch {
     tiles: Vec<Lanes>,
     /// Their products, `[position][output block][tile's place]`.
     products: Vec<Lanes>,
-    /// The mean of each feature.
+    /// The mean of each feature, a panel of images.
     features: Vec<Lanes>,
-    /// The classifier's output.
+    /// The classifier's output, `[block][image]`.
     logits: Vec<Lanes>,
 }
 
 impl Scratch {
-    /// What a plan needs.
-    pub(crate) fn new(plan: &Plan) -> Self {
+    /// What a plan needs for the images that those maps have room for.
+    pub(crate) fn new(plan: &Plan, maps: &Maps) -> Self {
+        let span = |pixels| Tiling::cover(pixels, plan.backend.tile().0).span();
+        let images = (1..=maps.images()).map(span).max().unwrap_or(0);
         let layers = plan.blocks.iter().flat_map(|block| &block.layers);
         let transitions = plan.blocks.iter().filter_map(|block| block.transition.as_ref());
         let products = layers
             .clone()
             .filter_map(|layer| layer.bottleneck.as_ref())
-            .chain(transitions.map(|transition| &transition.conv));
+            .chain(transitions.map(|transition| &transition.conv))
+            .chain(layers.clone().map(|layer| layer.conv.packed()));
         let room = |size: fn(&Packed) -> usize| products.clone().map(size).max().unwrap_or(0) * ROOM;
         let tiles = |size: fn(&Packed) -> usize| {
             let most = layers.clone().filter_map(|layer| match &layer.conv {
                 Conv::Winograd(winograd) => {
-                    let span = |tiles| Tiling::cover(tiles, plan.backend.tile().0).span();
                     let room = (1..=winograd.form.tiles()).map(span).max().unwrap_or(0);
-                    Some(winograd.form.positions() * stride(size(&winograd.positions[0]), room))
+                    Some(winograd.form.positions() * between(size(&winograd.positions[0]), room))
                 }
                 Conv::Direct(_) => None,
             });
@@ -55,26 +59,74 @@ impl Scratch {
             out: vec![Lanes::ZERO; room(Packed::blocks)],
             tiles: vec![Lanes::ZERO; tiles(|packed| packed.input.blocks())],
             products: vec![Lanes::ZERO; tiles(Packed::blocks)],
-            features: vec![Lanes::ZERO; plan.classifier.input.blocks()],
-            logits: vec![Lanes::ZERO; plan.classifier.blocks()],
+            features: vec![Lanes::ZERO; images * plan.classifier.input.blocks()],
+            logits: vec![Lanes::ZERO; images * plan.classifier.blocks()],
         }
     }
 
-    /// Multiplies the panel that holds a chunk by the weights, into the map.
-    fn product(&mut self, backend: Backend, weights: &Packed, tiling: Tiling, relu: bool, chunk: Chunk, to: &Map) {
-        let (groups, panel, pitch) = (0..weights.groups.len(), &self.panel[..], to.pitch());
-        if let Some(part) = chunk.only_part().filter(|_| tiling.span() == chunk.count) {
-            let out = &mut to.rows.write(part.y + to.padding)[to.padding + part.x..];
+    /// Multiplies the panel that holds a chunk by some groups of the weights, into the map.
+    fn product(&mut self, product: Product, groups: Range<usize>, chunk: Chunk, tiling: Tiling, out: Out) {
+        let Product { backend, weights, relu } = product;
+        let panel = &self.panel[..];
+        if let Some(part) = out.direct(chunk).filter(|_| tiling.span() == chunk.count) {
+            let (mut row, pitch) = (out.map.rows.write(out.row(part.y)), out.map.pitch());
+            let out = &mut row[out.first(0, part.x)..];
             backend.run(Gemm { weights, groups, panel, tiling, relu, out, pitch });
             return;
         }
-        let pitch = tiling.span();
+        let (blocks, pitch) = (weights.blocks_of(&groups), tiling.span());
         backend.run(Gemm { weights, groups, panel, tiling, relu, out: &mut self.out, pitch });
-        chunk.scatter(&self.out, pitch, weights.blocks(), to);
+        for part in chunk.parts() {
+            out.put(&part, blocks.clone(), &self.out[part.at..], pitch);
+        }
     }
 }
 
-/// A thread at work on an image.
+/// What multiplies.
+#[derive(Clone, Copy)]
+struct Product<'a> {
+    backend: Backend,
+    weights: &'a Packed,
+    relu: bool,
+}
+
+/// Where outputs go.
+#[derive(Clone, Copy)]
+struct Out<'a> {
+    map: &'a Map,
+    /// The row of the first output's, counted through the map's images.
+    y: usize,
+    /// Channel blocks of the map before the first output's.
+    blocks: usize,
+    /// Nobody else writes to it now.
+    alone: bool,
+}
+
+impl Out<'_> {
+    fn row(&self, y: usize) -> usize {
+        self.map.row(self.y + y)
+    }
+
+    /// The place of a pixel of an output block in its row.
+    fn first(&self, block: usize, x: usize) -> usize {
+        (self.blocks + block) * self.map.pitch() + self.map.padding + x
+    }
+
+    /// The chunk's only part, where it may be computed in its place: others must not wait for its row.
+    fn direct(&self, chunk: Chunk) -> Option<Part> {
+        chunk.only_part().filter(|part| self.alone || part.count == self.map.width)
+    }
+
+    /// Copies a part's pixels, `[block][pitch]`.
+    fn put(&self, part: &Part, blocks: Range<usize>, from: &[Lanes], pitch: usize) {
+        let mut row = self.map.rows.write(self.row(part.y));
+        for block in blocks {
+            row[self.first(block, part.x)..][..part.count].copy_from_slice(&from[block * pitch..][..part.count]);
+        }
+    }
+}
+
+/// A thread at work on an image or a few.
 pub(crate) struct Forward<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) maps: &'a Maps,
@@ -83,194 +135,245 @@ pub(crate) struct Forward<'a> {
 }
 
 impl Forward<'_> {
-    /// Runs an image, (channels, height, width), of `height` rows. `show` gets this thread's share of the outputs, each time with the
-    /// class of the first.
-    pub(crate) fn run(&mut self, image: &[f32], height: usize, show: impl FnMut(usize, &[f32])) {
-        self.maps.input.load(image, self.place.share(height));
-        self.place.meet();
-        self.stem();
+    /// Runs images, (n, channels, height, width) for any n that the last block's maps have room for. `show` gets this
+    /// thread's share of the outputs, each time with the number of the image and the class of the first.
+    pub(crate) fn run(&mut self, images: &[f32], show: impl FnMut(usize, usize, &[f32])) {
+        let last = self.plan.blocks.len() - 1;
+        self.block(last, images);
+        self.head(images.len() / self.maps.input.size(), show);
+    }
+
+    /// Brings images through the network up to the end of a block: as many as its maps have room for, a block of larger
+    /// maps several times for fewer.
+    fn block(&mut self, index: usize, images: &[f32]) {
+        let (plan, own, size) = (self.plan, &self.maps.blocks[index], self.maps.input.size());
+        if index == 0 {
+            for (number, image) in images.chunks_exact(size).enumerate() {
+                self.stem(image, number * own.all.height);
+            }
+        } else {
+            let before = &self.maps.blocks[index - 1];
+            for (number, part) in images.chunks(before.images * size).enumerate() {
+                self.block(index - 1, part);
+                if let Some(transition) = &plan.blocks[index - 1].transition {
+                    let y = number * before.images * own.all.height;
+                    self.transition(transition, &before.all, self.out(&own.all, y, 0), part.len() / size);
+                }
+            }
+        }
+        for layer in &plan.blocks[index].layers {
+            self.layer(layer, own, images.len() / size);
+        }
+    }
+
+    fn out<'a>(&self, map: &'a Map, y: usize, blocks: usize) -> Out<'a> {
+        Out { map, y, blocks, alone: self.place.is_alone() }
+    }
+
+    /// The stem's convolution, and behind ImageNet's its max-pool, into the first block's map from row `y` on.
+    fn stem(&mut self, image: &[f32], y: usize) {
         let (plan, maps) = (self.plan, self.maps);
-        for (index, (block, own)) in plan.blocks.iter().zip(&maps.blocks).enumerate() {
-            for (number, layer) in block.layers.iter().enumerate() {
-                self.layer(layer, &own.all, &own.inner[number % own.inner.len()]);
-            }
-            if let (Some(transition), Some(next)) = (&block.transition, maps.blocks.get(index + 1)) {
+        let first = &maps.blocks[0].all;
+        maps.input.load(image, self.place.share(maps.input.height));
+        self.place.meet();
+        match &maps.stem {
+            None => self.stem_convolution(first, y),
+            Some(map) => {
+                self.stem_convolution(map, 0);
+                for row in self.place.share(first.height) {
+                    // Rows 2 row - 1 to 2 row + 1.
+                    let rows = [-1, 0, 1].map(|offset| (2 * row).checked_add_signed(offset));
+                    let rows = rows.map(|row| row.filter(|&row| row < map.height).map(|row| map.rows.read(row)));
+                    let rows = rows.each_ref().map(|row| row.as_ref().map(|row| &row[..]));
+                    let out = &mut first.rows.write(y + row)[..];
+                    let (width, blocks, out_width) = (map.width, plan.stem.blocks(), first.width);
+                    plan.backend.run(MaxPool { rows, width, blocks, out_width, out });
+                }
                 self.place.meet();
-                self.transition(transition, &own.all, &next.all);
             }
         }
-        self.place.meet();
-        self.head(show);
     }
 
-    /// The stem's convolution, and behind ImageNet's its max-pool, into the first block's map.
-    fn stem(&mut self) {
-        let Some(first) = self.maps.blocks.first().map(|block| &block.all) else { return };
-        let Some(map) = &self.maps.stem else { return self.stem_convolution(first) };
-        self.stem_convolution(map);
-        self.place.meet();
-        for y in self.place.share(first.height) {
-            // Rows 2y - 1 to 2y + 1.
-            let rows = [-1, 0, 1].map(|offset| (2 * y).checked_add_signed(offset).filter(|&row| row < map.height));
-            let rows = rows.map(|row| row.map(|row| map.rows.read(row)));
-            let rows = rows.each_ref().map(|row| row.as_ref().map(|row| &row[..]));
-            let out = &mut first.rows.write(y)[..];
-            let (width, blocks, out_width) = (map.width, self.plan.stem.blocks(), first.width);
-            self.plan.backend.run(MaxPool { rows, width, blocks, out_width, out });
-        }
-    }
-
-    fn stem_convolution(&self, to: &Map) {
+    fn stem_convolution(&self, to: &Map, first: usize) {
         let Self { plan, maps: Maps { input, .. }, .. } = self;
-        let (kernel, stride) = (kernel(plan.config.stem), step(plan.config.stem));
+        let (kernel, step) = (kernel(plan.config.stem), stride(plan.config.stem));
         let (weights, offsets) = (&plan.stem, &input.offsets[..]);
         for y in self.place.share(to.height) {
             // The guards hold the rows; a 3x3 needs only the first three.
-            let guards: [_; 7] = std::array::from_fn(|row| (row < kernel).then(|| input.rows.read(stride * y + row)));
+            let guards: [_; 7] = std::array::from_fn(|row| (row < kernel).then(|| input.rows.read(step * y + row)));
             let rows = guards.each_ref().map(|row| row.as_ref().map_or(&[][..], |row| &row[..]));
-            let (rows, out) = (&rows[..kernel], &mut to.rows.write(y)[..]);
+            let (rows, out) = (&rows[..kernel], &mut to.rows.write(first + y)[..]);
             let relu = plan.config.stem == Stem::Imagenet;
             plan.backend.run(StemRow { weights, rows, offsets, relu, width: to.width, out });
         }
+        self.place.meet();
     }
 
-    /// A dense layer: its new channels go behind those that it read.
-    fn layer(&mut self, layer: &Layer, all: &Map, inner: &Map) {
+    /// A dense layer of some images: its new channels go behind those that it read.
+    fn layer(&mut self, layer: &Layer, BlockMaps { all, inner, .. }: &BlockMaps, images: usize) {
         match &layer.bottleneck {
-            Some(bottleneck) => self.bottleneck(&layer.norm, bottleneck, all, inner),
-            None => self.activate(&layer.norm, layer.reads, all, inner),
+            Some(bottleneck) => self.bottleneck(&layer.norm, bottleneck, all, inner, images),
+            None => self.activate(&layer.norm, layer.reads, all, inner, images),
         }
-        self.place.meet();
         match &layer.conv {
-            Conv::Direct(weights) => {
-                for y in self.place.share(all.height) {
-                    let rows = [y, y + 1, y + 2].map(|row| inner.rows.read(row));
-                    let rows = rows.each_ref().map(|row| &row[..]);
-                    let out = &mut all.rows.write(y)[layer.reads * all.width..];
-                    self.plan.backend.run(Three { weights, rows, width: all.width, out });
-                }
-            }
-            Conv::Winograd(winograd) => {
-                self.winograd(winograd, layer.reads, inner, all);
-                // The next layer's bands are of rows and not of tiles.
-                self.place.meet();
+            Conv::Direct(weights) => self.direct(weights, inner, self.out(all, 0, layer.reads), images),
+            Conv::Winograd(winograd) => self.winograd(winograd, layer.reads, inner, all, images),
+        }
+    }
+
+    /// The 3x3, tap by tap.
+    fn direct(&mut self, weights: &Packed, from: &Map, to: Out, images: usize) {
+        let Self { plan, scratch, place, .. } = self;
+        let pixels = place.share(images * to.map.height * to.map.width);
+        for part in Chunk::all(pixels, to.map.width, CHUNK).flat_map(Chunk::parts) {
+            let row = from.row(part.y);
+            let rows = [row - 1, row, row + 1].map(|row| from.rows.read(row));
+            let rows = rows.each_ref().map(|row| &row[..]);
+            let (pitch, x, count) = (from.pitch(), part.x, part.count);
+            if to.alone || count == to.map.width {
+                let (mut row, out_pitch) = (to.map.rows.write(to.row(part.y)), to.map.pitch());
+                let out = &mut row[to.first(0, x)..];
+                plan.backend.run(Three { weights, rows, pitch, x, count, out, out_pitch });
+            } else {
+                let out = &mut scratch.out[..];
+                plan.backend.run(Three { weights, rows, pitch, x, count, out, out_pitch: count });
+                to.put(&part, 0..weights.blocks(), &scratch.out, count);
             }
         }
+        place.meet();
     }
 
     /// The 3x3 by Winograd's algorithm, some tiles at a time, behind the `reads` blocks of the map.
-    fn winograd(&mut self, winograd: &Winograd, reads: usize, from: &Map, to: &Map) {
+    fn winograd(&mut self, winograd: &Winograd, reads: usize, from: &Map, to: &Map, images: usize) {
         let Self { plan, scratch, place, .. } = self;
         let (form, first) = (winograd.form, &winograd.positions[0]);
         let (blocks, out_blocks) = (first.input.blocks(), first.blocks());
         let (down, across) = form.grid(to.height, to.width);
-        let tile_rows = place.share(down);
+        let all = place.share(images * down * across);
         // Each tile's sums are the same in any chunk.
-        let chunk = Tiling::cover(tile_rows.len() * across, form.tiles()).tile;
-        for chunk in Chunk::all(tile_rows, across, chunk) {
+        let chunk = Tiling::cover(all.len(), form.tiles()).tile;
+        for chunk in Chunk::all(all, across, chunk) {
             let tiling = Tiling::cover(chunk.count, plan.backend.tile().0);
             let (span, tile) = (tiling.span(), tiling.tile);
-            let (between, out_between) = (stride(blocks, span), stride(out_blocks, span));
+            let (next, out_next) = (between(blocks, span), between(out_blocks, span));
             for part in chunk.parts() {
                 let guards: [_; MOST_INPUTS] = std::array::from_fn(|row| {
-                    let y = form.outputs() * part.y + row;
-                    (row < form.inputs() && y < from.height + 2).then(|| from.rows.read(y))
+                    let y = form.outputs() * (part.y % down) + row;
+                    let above = from.row(part.y / down * from.height) - 1;
+                    (row < form.inputs() && y < from.height + 2).then(|| from.rows.read(above + y))
                 });
                 let rows = guards.each_ref().map(|row| row.as_ref().map(|row| &row[..]));
                 let panel = Panel { lanes: &mut scratch.tiles, blocks, tile, at: part.at };
                 let (pitch, x, count) = (from.pitch(), part.x, part.count);
-                plan.backend.run(ToTiles { form, rows, pitch, x, count, panel, stride: between });
+                plan.backend.run(ToTiles { form, rows, pitch, x, count, panel, stride: next });
             }
             for (position, weights) in winograd.positions.iter().enumerate() {
-                let panel = &scratch.tiles[position * between..][..blocks * span];
-                let out = &mut scratch.products[position * out_between..];
+                let panel = &scratch.tiles[position * next..][..blocks * span];
+                let out = &mut scratch.products[position * out_next..];
                 let groups = 0..weights.groups.len();
                 plan.backend.run(Gemm { weights, groups, panel, tiling, relu: false, out, pitch: span });
             }
             for part in chunk.parts() {
                 let mut guards: [_; MOST_OUTPUTS] = std::array::from_fn(|row| {
-                    let y = form.outputs() * part.y + row;
-                    (row < form.outputs() && y < to.height).then(|| to.rows.write(y))
+                    let y = form.outputs() * (part.y % down) + row;
+                    (row < form.outputs() && y < to.height).then(|| to.rows.write(part.y / down * to.height + y))
                 });
                 let first = reads * to.width;
                 let rows = guards.each_mut().map(|row| row.as_mut().map(|row| &mut row[first..]));
                 let (products, blocks, width) = (&scratch.products[..], out_blocks, to.width);
-                let (stride, at, x, count) = (out_between, part.at, part.x, part.count);
+                let (stride, at, x, count) = (out_next, part.at, part.x, part.count);
                 plan.backend.run(FromTiles { form, products, stride, span, at, blocks, rows, width, x, count });
             }
         }
+        place.meet();
     }
 
     /// Norm, ReLU, 1x1, norm, ReLU.
-    fn bottleneck(&mut self, norm: &Norm, conv: &Packed, from: &Map, to: &Map) {
+    fn bottleneck(&mut self, norm: &Norm, weights: &Packed, from: &Map, to: &Map, images: usize) {
+        let to = self.out(to, 0, 0);
         let Self { plan, scratch, place, .. } = self;
-        for chunk in Chunk::all(place.share(to.height), to.width, CHUNK) {
-            let tiling = Tiling::cover(chunk.count, plan.backend.tile().0);
+        let backend = plan.backend;
+        let (most, _) = backend.tile();
+        let (pixels, groups) = place.split(images * from.height * from.width, most, weights.groups.len());
+        for chunk in Chunk::all(pixels, from.width, CHUNK) {
+            let tiling = Tiling::cover(chunk.count, most);
             for part in chunk.parts() {
                 let lanes = &mut scratch.panel[..];
-                let panel = Panel { lanes, blocks: conv.input.blocks(), tile: tiling.tile, at: part.at };
-                let row = &from.rows.read(part.y)[..];
-                plan.backend.run(Activate { norm, row, pitch: from.width, x: part.x, count: part.count, panel });
+                let panel = Panel { lanes, blocks: weights.input.blocks(), tile: tiling.tile, at: part.at };
+                let row = &from.rows.read(from.row(part.y))[..];
+                backend.run(Activate { norm, row, pitch: from.width, x: part.x, count: part.count, panel });
             }
-            scratch.product(plan.backend, conv, tiling, true, chunk, to);
+            scratch.product(Product { backend, weights, relu: true }, groups.clone(), chunk, tiling, to);
         }
+        place.meet();
     }
 
     /// Norm and ReLU of a plain layer.
-    fn activate(&self, norm: &Norm, blocks: usize, from: &Map, to: &Map) {
-        for y in self.place.share(from.height) {
-            let (row, mut padded) = (from.rows.read(y), to.rows.write(y + 1));
+    fn activate(&self, norm: &Norm, blocks: usize, from: &Map, to: &Map, images: usize) {
+        for y in self.place.share(images * from.height) {
+            let (row, mut padded) = (from.rows.read(from.row(y)), to.rows.write(to.row(y)));
             let panel = Panel { lanes: &mut padded, blocks, tile: to.pitch(), at: 1 };
             let (row, width) = (&row[..], from.width);
             self.plan.backend.run(Activate { norm, row, pitch: width, x: 0, count: width, panel });
         }
+        self.place.meet();
     }
 
     /// Norm, ReLU, average and 1x1: the average comes first, as the two commute, and leaves a quarter of the products.
-    fn transition(&mut self, transition: &Transition, from: &Map, to: &Map) {
+    fn transition(&mut self, transition: &Transition, from: &Map, to: Out, images: usize) {
         let Self { plan, scratch, place, .. } = self;
-        let Transition { norm, conv } = transition;
-        for chunk in Chunk::all(place.share(to.height), to.width, CHUNK) {
-            let tiling = Tiling::cover(chunk.count, plan.backend.tile().0);
+        let (Transition { norm, conv: weights }, backend) = (transition, plan.backend);
+        let (most, _) = backend.tile();
+        let (height, width) = (to.map.height, to.map.width);
+        let (pixels, groups) = place.split(images * height * width, most, weights.groups.len());
+        for chunk in Chunk::all(pixels, width, CHUNK) {
+            let tiling = Tiling::cover(chunk.count, most);
             for part in chunk.parts() {
                 let lanes = &mut scratch.panel[..];
-                let panel = Panel { lanes, blocks: conv.input.blocks(), tile: tiling.tile, at: part.at };
-                let rows = [2 * part.y, (2 * part.y + 1).min(from.height - 1)].map(|row| from.rows.read(row));
+                let panel = Panel { lanes, blocks: weights.input.blocks(), tile: tiling.tile, at: part.at };
+                let (image, y) = (part.y / height, 2 * (part.y % height));
+                let rows = [y, (y + 1).min(from.height - 1)].map(|y| from.rows.read(image * from.height + y));
                 let rows = rows.each_ref().map(|row| &row[..]);
                 let (pitch, x, count) = (from.width, part.x, part.count);
-                plan.backend.run(ActivateAndAverage { norm, rows, pitch, x, count, panel });
+                backend.run(ActivateAndAverage { norm, rows, pitch, x, count, panel });
             }
-            scratch.product(plan.backend, conv, tiling, false, chunk, to);
+            scratch.product(Product { backend, weights, relu: false }, groups.clone(), chunk, tiling, to);
         }
+        place.meet();
     }
 
-    /// Norm, ReLU, mean and classifier. Every thread takes the mean, which is little, then its share of the classes.
-    fn head(&mut self, mut show: impl FnMut(usize, &[f32])) {
+    /// Norm, ReLU, mean and classifier. Every thread takes the means, which is little, then its share of the classes.
+    fn head(&mut self, images: usize, mut show: impl FnMut(usize, usize, &[f32])) {
         let Self { plan, maps, scratch, place } = self;
         let Some(BlockMaps { all, .. }) = maps.blocks.last() else { return };
+        let (weights, tiling) = (&plan.classifier, Tiling::cover(images, plan.backend.tile().0));
         scratch.features.fill(Lanes::ZERO);
-        for y in 0..all.height {
-            let row = &all.rows.read(y)[..];
-            plan.backend.run(SumRow { norm: &plan.norm5, row, width: all.width, sums: &mut scratch.features });
+        for image in 0..images {
+            for y in 0..all.height {
+                let lanes = &mut scratch.features[..];
+                let panel = Panel { lanes, blocks: weights.input.blocks(), tile: tiling.tile, at: image };
+                let row = &all.rows.read(image * all.height + y)[..];
+                plan.backend.run(SumRow { norm: &plan.norm5, row, width: all.width, panel });
+            }
         }
         let share = 1.0 / (all.height * all.width) as f32;
         scratch.features.iter_mut().flat_map(|lanes| &mut lanes.0).for_each(|sum| *sum *= share);
 
-        let weights = &plan.classifier;
         let groups = place.share(weights.groups.len());
-        let tiling = Tiling { tile: 1, tiles: 1 };
-        let (panel, out) = (&scratch.features[..], &mut scratch.logits[..]);
-        plan.backend.run(Gemm { weights, groups: groups.clone(), panel, tiling, relu: false, out, pitch: 1 });
-        for group in &weights.groups[groups] {
-            for block in group.first..group.first + group.bias.len() {
-                let class = block * LANES;
-                show(class, &scratch.logits[block].0[..LANES.min(weights.outputs - class)]);
+        let (panel, out, pitch) = (&scratch.features[..], &mut scratch.logits[..], tiling.span());
+        plan.backend.run(Gemm { weights, groups: groups.clone(), panel, tiling, relu: false, out, pitch });
+        for block in weights.blocks_of(&groups) {
+            let class = block * LANES;
+            for image in 0..images {
+                let logits = &scratch.logits[block * pitch + image].0[..LANES.min(weights.outputs - class)];
+                show(image, class, logits);
             }
         }
+        place.meet();
     }
 }
 
-/// Some pixels of a band of rows, as many as a panel takes, in reading order.
+/// Some pixels, as many as a panel takes, in reading order through all images.
 #[derive(Clone, Copy)]
 struct Chunk {
     /// The first pixel, counted from the map's first.
@@ -289,10 +392,10 @@ struct Part {
 }
 
 impl Chunk {
-    /// All chunks of the rows, each of at most `most` pixels.
-    fn all(rows: std::ops::Range<usize>, width: usize, most: usize) -> impl Iterator<Item = Self> {
-        let end = rows.end * width;
-        (rows.start * width..end).step_by(most).map(move |first| Self { first, count: most.min(end - first), width })
+    /// All chunks of the pixels, each of at most `most`.
+    fn all(pixels: Range<usize>, width: usize, most: usize) -> impl Iterator<Item = Self> {
+        let end = pixels.end;
+        pixels.step_by(most).map(move |first| Self { first, count: most.min(end - first), width })
     }
 
     /// Row by row.
@@ -308,16 +411,5 @@ impl Chunk {
     /// The only part, where the chunk lies in one row.
     fn only_part(self) -> Option<Part> {
         self.parts().next().filter(|part| part.count == self.count)
-    }
-
-    /// Puts a product's pixels, `[block][span]`, where they belong in the map.
-    fn scatter(self, out: &[Lanes], span: usize, blocks: usize, to: &Map) {
-        for part in self.parts() {
-            let mut row = to.rows.write(part.y + to.padding);
-            for block in 0..blocks {
-                row[block * to.pitch() + to.padding + part.x..][..part.count]
-                    .copy_from_slice(&out[block * span + part.at..][..part.count]);
-            }
-        }
     }
 }

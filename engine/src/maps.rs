@@ -39,10 +39,11 @@ pub(crate) fn zeros<T: Clone + Default>(length: usize) -> Result<Vec<T>, Error> 
     Ok(buffer)
 }
 
-/// A map of channel blocks: each row is `[block][padding, pixels, padding]`.
+/// Maps of channel blocks for some images, one below the other: each row is `[block][padding, pixels, padding]`.
 #[derive(Debug)]
 pub(crate) struct Map {
     pub(crate) rows: Rows<Lanes>,
+    /// Of one image.
     pub(crate) height: usize,
     pub(crate) width: usize,
     /// Zeros on each side, which nothing writes to.
@@ -50,9 +51,14 @@ pub(crate) struct Map {
 }
 
 impl Map {
-    fn new(blocks: usize, (height, width): (usize, usize), padding: usize) -> Result<Self, Error> {
-        let rows = Rows::new(height + 2 * padding, blocks * (width + 2 * padding))?;
+    fn new(blocks: usize, (height, width): (usize, usize), padding: usize, images: usize) -> Result<Self, Error> {
+        let rows = Rows::new(images * (height + 2 * padding), blocks * (width + 2 * padding))?;
         Ok(Self { rows, height, width, padding })
+    }
+
+    /// Where row `y` lies, counted through all images without their padding.
+    pub(crate) fn row(&self, y: usize) -> usize {
+        y + (2 * (y / self.height) + 1) * self.padding
     }
 
     /// Pixels of a row with its padding.
@@ -71,6 +77,7 @@ pub(crate) struct Planes {
     /// Where in a row the first output finds what it multiplies: column by column, channel by channel.
     pub(crate) offsets: Vec<usize>,
     channels: usize,
+    pub(crate) height: usize,
     width: usize,
     padding: usize,
     stride: usize,
@@ -93,7 +100,12 @@ impl Planes {
             (column % stride * channels + channel) * plane + column / stride
         };
         let offsets = (0..kernel * channels).map(offset).collect();
-        Ok(Self { rows, offsets, channels, width, padding, stride, plane })
+        Ok(Self { rows, offsets, channels, height, width, padding, stride, plane })
+    }
+
+    /// Values of an image.
+    pub(crate) fn size(&self) -> usize {
+        self.channels * self.height * self.width
     }
 
     /// Takes some rows of an image, (channels, height, width).
@@ -122,12 +134,17 @@ impl Planes {
 pub(crate) struct BlockMaps {
     /// All the block's channels; each layer writes its own behind those that it reads.
     pub(crate) all: Map,
-    /// What the 3x3 reads, padded. The layers take turns, so that one thread may begin a layer while another ends the
-    /// one before.
-    pub(crate) inner: Vec<Map>,
+    /// What the 3x3 reads, padded.
+    pub(crate) inner: Map,
+    /// Images that there is room for, a power of two: small maps are computed for several at once, so that the weights are
+    /// read once for all.
+    pub(crate) images: usize,
 }
 
-/// All buffers of one image.
+/// Pixels below which several images' maps are computed at once: as many as make a panel's weights worth their reading.
+const PIXELS: usize = 400;
+
+/// All buffers of an image or a few.
 #[derive(Debug)]
 pub(crate) struct Maps {
     pub(crate) input: Planes,
@@ -137,21 +154,34 @@ pub(crate) struct Maps {
 }
 
 impl Maps {
-    /// Buffers for an image that [`sides`] accepts. `shared`: several threads work on it.
-    pub(crate) fn new(plan: &Plan, (height, width): (usize, usize), shared: bool) -> Result<Self, Error> {
+    /// Buffers for up to `images` images of a size that [`sides`] accepts.
+    pub(crate) fn new(plan: &Plan, (height, width): (usize, usize), images: usize) -> Result<Self, Error> {
         let config = &plan.config;
         let input = Planes::new(config.in_channels, (height, width), kernel(config.stem), stride(config.stem))?;
         let stem = match config.stem {
-            Stem::Imagenet => Some(Map::new(plan.stem.blocks(), (height.div_ceil(2), width.div_ceil(2)), 0)?),
+            Stem::Imagenet => Some(Map::new(plan.stem.blocks(), (height.div_ceil(2), width.div_ceil(2)), 0, 1)?),
             Stem::Cifar => None,
         };
         let sizes = sides(config, height).zip(sides(config, width));
         let blocks = plan.blocks.iter().zip(sizes).map(|(block, size)| {
             let reads = block.layers.iter().map(|layer| layer.conv.packed().input.blocks()).max().unwrap_or(0);
-            let inner = (0..if shared { 2 } else { 1 }).map(|_| Map::new(reads, size, 1)).collect::<Result<_, _>>()?;
-            Ok(BlockMaps { all: Map::new(block.layout.blocks(), size, 0)?, inner })
+            let images = power_below(images.min(PIXELS / (size.0 * size.1)));
+            let all = Map::new(block.layout.blocks(), size, 0, images)?;
+            Ok(BlockMaps { all, inner: Map::new(reads, size, 1, images)?, images })
         });
         Ok(Self { input, stem, blocks: blocks.collect::<Result<_, Error>>()? })
+    }
+}
+
+/// The largest power of two up to a number, 1 at least.
+fn power_below(number: usize) -> usize {
+    1 << number.max(1).ilog2()
+}
+
+impl Maps {
+    /// Images that the last block has room for.
+    pub(crate) fn images(&self) -> usize {
+        self.blocks.last().map_or(0, |last| last.images)
     }
 }
 

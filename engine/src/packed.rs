@@ -1,5 +1,7 @@
 //! Weights in the order in which a kernel reads them.
 
+use std::ops::Range;
+
 use crate::kernels::Backend;
 use crate::lanes::{LANES, Lanes, Layout, flush};
 
@@ -60,6 +62,13 @@ impl Packed {
         };
         let groups = (0..blocks).step_by(vectors).map(group).collect();
         Self { input, outputs, groups }
+    }
+
+    /// Blocks of some groups' outputs.
+    pub(crate) fn blocks_of(&self, groups: &Range<usize>) -> Range<usize> {
+        let groups = &self.groups[groups.clone()];
+        let first = groups.first().map_or(0, |group| group.first);
+        first..groups.last().map_or(0, |group| group.first + group.bias.len())
     }
 
     /// Blocks of outputs.

@@ -1,6 +1,7 @@
 //! Buffers and threads that run a plan.
 
 use std::fmt;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -83,7 +84,12 @@ impl Session {
             }
         }
         let image = plan.config.in_channels * height * width;
-        let maps = (0..threads).map(|thread| Maps::new(plan, (height, width), thread == 0 && threads > 1));
+        // Each thread that gets whole images has maps of its own; the first's are also for those that all share.
+        let (own, shared) = (batch / threads, batch.min(threads - 1));
+        let maps = (0..if own == 0 { 1 } else { threads }).map(|thread| {
+            let images = if thread == 0 { own.max(shared) } else { own };
+            Maps::new(plan, (height, width), images)
+        });
         let shared = Arc::new(Shared {
             plan: Arc::clone(plan),
             shape,
@@ -96,7 +102,7 @@ impl Session {
         });
         let output = zeros(batch * plan.config.num_classes)?;
         // Made first, so that the workers of an incomplete team are sent home.
-        let scratch = Box::new(Scratch::new(plan));
+        let scratch = Box::new(Scratch::new(plan, &shared.maps[0]));
         let mut session = Self { shared, scratch, workers: Vec::new(), output };
         for thread in 1..threads {
             let shared = Arc::clone(&session.shared);
@@ -186,7 +192,7 @@ impl Shared {
 
     /// A worker's life.
     fn serve(&self, thread: usize) {
-        let mut scratch = Scratch::new(&self.plan);
+        let mut scratch = Scratch::new(&self.plan, &self.maps[0]);
         let mut done = 0;
         loop {
             let images = {
@@ -215,30 +221,30 @@ impl Shared {
         })
     }
 
-    /// Whole images while there is one for each thread, then bands of those that are left.
+    /// Whole images while there is one for each thread, then a share of those that are left.
     fn images(&self, thread: usize, images: usize, scratch: &mut Scratch) {
         let threads = self.shape.threads;
-        let whole = images - images % threads;
-        let alone = Barrier::new(1);
-        for image in (thread..whole).step_by(threads) {
-            self.image(image, &self.maps[thread], Place { index: 0, barrier: &alone }, scratch);
+        let own = images / threads;
+        if own > 0 {
+            let place = Place { index: 0, barrier: &Barrier::new(1) };
+            self.some(thread * own..(thread + 1) * own, &self.maps[thread], place, scratch);
         }
         self.barrier.wait();
-        for image in whole..images {
-            self.image(image, &self.maps[0], Place { index: thread, barrier: &self.barrier }, scratch);
-        }
+        let place = Place { index: thread, barrier: &self.barrier };
+        self.some(threads * own..images, &self.maps[0], place, scratch);
         self.barrier.wait();
     }
 
-    fn image(&self, index: usize, maps: &Maps, place: Place, scratch: &mut Scratch) {
-        let Shape { height, width, .. } = self.shape;
-        let size = self.plan.config.in_channels * height * width;
+    /// Runs images, as many at a time as the maps have room for.
+    fn some(&self, images: Range<usize>, maps: &Maps, place: Place, scratch: &mut Scratch) {
+        let (size, classes) = (maps.input.size(), self.plan.config.num_classes);
         let input = self.input.read().unwrap_or_else(PoisonError::into_inner);
-        let image = &input[index * size..][..size];
-        let first = index * self.plan.config.num_classes;
-        Forward { plan: &self.plan, maps, scratch, place }.run(image, height, |class, outputs| {
-            self.logits()[first + class..][..outputs.len()].copy_from_slice(outputs);
-        });
+        for first in images.clone().step_by(maps.images()) {
+            let some = &input[first * size..images.end.min(first + maps.images()) * size];
+            Forward { plan: &self.plan, maps, scratch, place }.run(some, |image, class, outputs| {
+                self.logits()[(first + image) * classes + class..][..outputs.len()].copy_from_slice(outputs);
+            });
+        }
     }
 }
 

@@ -94,16 +94,38 @@ pub(crate) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// This thread's share of `count` rows or groups.
+    /// This thread's share of `count` rows, pixels or groups.
     pub(crate) fn share(&self, count: usize) -> Range<usize> {
-        let threads = self.barrier.threads;
-        count * self.index / threads..count * (self.index + 1) / threads
+        share(count, self.index, self.barrier.threads)
+    }
+
+    /// This thread's share of a product's pixels and output groups. Outputs are split only where there are too few tiles
+    /// of `tile` pixels for all threads.
+    pub(crate) fn split(&self, pixels: usize, tile: usize, groups: usize) -> (Range<usize>, Range<usize>) {
+        let (threads, tiles) = (self.barrier.threads, pixels.div_ceil(tile));
+        let slowest = |parts: usize| tiles.div_ceil(threads / parts) * groups.div_ceil(parts);
+        let parts = (1..=groups.min(threads)).min_by_key(|&parts| slowest(parts)).unwrap_or(1);
+        let bands = threads / parts;
+        if self.index >= bands * parts {
+            return (0..0, 0..0);
+        }
+        (share(pixels, self.index % bands, bands), share(groups, self.index / bands, parts))
+    }
+
+    /// Whether nobody else works on the image.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.barrier.threads == 1
     }
 
     /// Waits for the others.
     pub(crate) fn meet(&self) {
         self.barrier.wait();
     }
+}
+
+/// Part `index` of `parts` as equal parts of `count` as can be.
+fn share(count: usize, index: usize, parts: usize) -> Range<usize> {
+    count * index / parts..count * (index + 1) / parts
 }
 
 #[cfg(test)]
@@ -150,5 +172,25 @@ mod tests {
         let barrier = Barrier::new(3);
         let shares = [0, 1, 2].map(|index| Place { index, barrier: &barrier }.share(7));
         assert_eq!(shares, [0..2, 2..4, 4..7]);
+    }
+
+    #[test]
+    fn small_products_are_split_by_outputs_too_and_each_is_one_thread_s() {
+        for (threads, pixels, groups) in
+            [(1, 49, 4), (2, 49, 4), (3, 1, 5), (8, 49, 4), (16, 49, 4), (40, 4, 3), (7, 196, 4)]
+        {
+            let barrier = Barrier::new(threads);
+            let mut times = vec![0; pixels * groups];
+            for index in 0..threads {
+                let (pixel_share, group_share) = Place { index, barrier: &barrier }.split(pixels, 14, groups);
+                for pixel in pixel_share {
+                    group_share.clone().for_each(|group| times[pixel * groups + group] += 1);
+                }
+            }
+            assert!(times.iter().all(|&times| times == 1), "{threads} {pixels} {groups}");
+        }
+        let split = |threads, index| Place { index, barrier: &Barrier::new(threads) }.split(49, 14, 4);
+        assert_eq!(split(4, 1), (12..24, 0..4));
+        assert_eq!(split(8, 5), (12..24, 2..4));
     }
 }

@@ -110,7 +110,7 @@ impl Winograd {
 }
 
 /// From one position of a chunk to the next, in vectors: odd, so that a tile's positions lie in different cache sets.
-pub(crate) fn stride(blocks: usize, span: usize) -> usize {
+pub(crate) fn between(blocks: usize, span: usize) -> usize {
     (blocks * span) | 1
 }
 
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn strides_are_odd_and_fit() {
-        assert_eq!((stride(8, 14), stride(3, 5)), (113, 15));
+    fn positions_are_odd_numbers_of_vectors_apart() {
+        assert_eq!((between(8, 14), between(3, 5)), (113, 15));
     }
 }

@@ -1,6 +1,6 @@
 //! The stem's max-pool and the head's average.
 
-use super::{Kernel, Simd};
+use super::{Kernel, Panel, Simd};
 use crate::fold::Norm;
 use crate::lanes::Lanes;
 
@@ -36,21 +36,22 @@ impl Kernel for MaxPool<'_> {
     }
 }
 
-/// Adds `relu(x * scale + shift)` of a row's pixels to the sum of each channel.
+/// Adds `relu(x * scale + shift)` of a row's pixels to the sum of each channel, a pixel of a panel.
 pub(crate) struct SumRow<'a> {
     pub(crate) norm: &'a Norm,
     /// `[block][width]`.
     pub(crate) row: &'a [Lanes],
     pub(crate) width: usize,
-    /// For each block.
-    pub(crate) sums: &'a mut [Lanes],
+    pub(crate) panel: Panel<'a>,
 }
 
 impl Kernel for SumRow<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { norm, row, width, sums } = self;
+        let Self { norm, row, width, panel } = self;
+        let (start, _) = panel.run(0, 1);
         let norms = norm.scale.iter().zip(&norm.shift);
+        let sums = panel.lanes[start..].iter_mut().step_by(panel.tile);
         for ((row, (scale, shift)), to) in row.chunks_exact(width).zip(norms).zip(sums) {
             let (scale, shift) = (simd.load(scale), simd.load(shift));
             let mut sum = simd.load(to);
@@ -112,15 +113,20 @@ mod tests {
             let mut numbers = Numbers::default();
             let norm = Norm { scale: lanes(&mut numbers, 2), shift: lanes(&mut numbers, 2) };
             let row = lanes(&mut numbers, 2 * 5);
-            let before = lanes(&mut numbers, 2);
+            // The last of three pixels.
+            let before = lanes(&mut numbers, 2 * 3);
             let mut sums = before.clone();
-            isa.backend().unwrap().run(SumRow { norm: &norm, row: &row, width: 5, sums: &mut sums });
+            let panel = Panel { lanes: &mut sums, blocks: 2, tile: 3, at: 2 };
+            isa.backend().unwrap().run(SumRow { norm: &norm, row: &row, width: 5, panel });
             for block in 0..2 {
                 for lane in 0..LANES {
                     let (scale, shift) = (f64::from(norm.scale[block].0[lane]), f64::from(norm.shift[block].0[lane]));
                     let pixels = row[block * 5..][..5].iter();
                     let sum: f64 = pixels.map(|pixel| (f64::from(pixel.0[lane]) * scale + shift).max(0.0)).sum();
-                    assert!(close(sums[block].0[lane], f64::from(before[block].0[lane]) + sum), "{isa}");
+                    assert!(
+                        close(sums[3 * block + 2].0[lane], f64::from(before[3 * block + 2].0[lane]) + sum),
+                        "{isa}"
+                    );
                 }
             }
         }

@@ -5,29 +5,32 @@ use super::{Kernel, Simd, Tiling};
 use crate::lanes::Lanes;
 use crate::packed::{Group, Packed};
 
-/// One row of the output.
+/// Some pixels of a row of the output.
 pub(crate) struct Three<'a> {
     pub(crate) weights: &'a Packed,
-    /// The rows above, at and below, each `[input block][width + 2]`.
+    /// The rows above, at and below, each `[input block][pitch]`.
     pub(crate) rows: [&'a [Lanes]; 3],
-    /// Pixels of the output row.
-    pub(crate) width: usize,
-    /// `[output block][width]`.
+    pub(crate) pitch: usize,
+    /// The first pixel.
+    pub(crate) x: usize,
+    pub(crate) count: usize,
+    /// `[output block][out_pitch]`, from the first pixel on.
     pub(crate) out: &'a mut [Lanes],
+    pub(crate) out_pitch: usize,
 }
 
 impl Kernel for Three<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { weights, rows, width, out } = self;
-        let tiling = Tiling::cover(width, S::PIXELS);
-        let input = Input { used: weights.input.used(), rows, width };
+        let Self { weights, rows, pitch, x: first, count, out, out_pitch } = self;
+        let tiling = Tiling::cover(count, S::PIXELS);
+        let input = Input { used: weights.input.used(), rows, pitch, out_pitch };
         for group in &weights.groups {
             for index in 0..tiling.tiles {
-                // The last tile moves back into the row and computes a few pixels again, to the same values.
-                let x = (index * tiling.tile).min(width - tiling.tile);
-                let out = &mut out[group.first * width + x..];
-                for_tile!(tiling.tile, group.bias.len(), tile::<S>(simd, group, &input, x, out));
+                // The last tile moves back and computes a few pixels again, to the same values.
+                let x = (index * tiling.tile).min(count - tiling.tile);
+                let out = &mut out[group.first * out_pitch + x..];
+                for_tile!(tiling.tile, group.bias.len(), tile::<S>(simd, group, &input, first + x, out));
             }
         }
     }
@@ -36,7 +39,8 @@ impl Kernel for Three<'_> {
 struct Input<'a> {
     used: &'a [u8],
     rows: [&'a [Lanes]; 3],
-    width: usize,
+    pitch: usize,
+    out_pitch: usize,
 }
 
 #[inline(always)]
@@ -45,7 +49,7 @@ fn tile<S: Simd, const P: usize, const N: usize>(simd: S, group: &Group, input: 
     let mut weights = group.weights.as_chunks::<N>().0;
     for (block, &used) in input.used.iter().enumerate() {
         for row in input.rows {
-            let line = &row[block * (input.width + 2) + x..][..P + 2];
+            let line = &row[block * input.pitch + x..][..P + 2];
             for tap in 0..3 {
                 let Some(a) = line[tap..].first_chunk::<P>() else { return };
                 let (now, rest) = weights.split_at(usize::from(used));
@@ -55,7 +59,7 @@ fn tile<S: Simd, const P: usize, const N: usize>(simd: S, group: &Group, input: 
         }
     }
     for n in 0..N {
-        let out = &mut out[n * input.width..][..P];
+        let out = &mut out[n * input.out_pitch..][..P];
         for p in 0..P {
             simd.store(sums[p][n], &mut out[p]);
         }
@@ -95,7 +99,14 @@ mod tests {
                     .collect();
                 let mut out = vec![Lanes::ZERO; packed.blocks() * width];
                 let rows = [&rows[0][..], &rows[1], &rows[2]];
-                backend.run(Three { weights: &packed, rows, width, out: &mut out });
+                // Two pieces, so that the second begins elsewhere.
+                let first = width.div_ceil(3);
+                for (x, count) in [(0, first), (first, width - first)] {
+                    if count > 0 {
+                        let (weights, out) = (&packed, &mut out[x..]);
+                        backend.run(Three { weights, rows, pitch, x, count, out, out_pitch: width });
+                    }
+                }
                 for x in 0..width {
                     for output in 0..outputs {
                         let mut want = 0.0;

@@ -33,38 +33,38 @@ impl Kernel for ToTiles<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         match self.form {
-            Form::Two => self.tiles::<S, 2>(simd),
-            Form::Four => self.tiles::<S, 4>(simd),
+            Form::Two => self.tiles::<S, 2, 4>(simd),
+            Form::Four => self.tiles::<S, 4, 6>(simd),
         }
     }
 }
 
 impl ToTiles<'_> {
     #[inline(always)]
-    fn tiles<S: Simd, const SIDE: usize>(self, simd: S) {
+    fn tiles<S: Simd, const OUT: usize, const IN: usize>(self, simd: S) {
         let Self { rows, pitch, x, count, panel, stride, .. } = self;
-        let nothing = [Lanes::ZERO; MOST_INPUTS];
+        let nothing = [Lanes::ZERO; IN];
         // What the last tile of a row sees; the columns past the map are never written.
-        let mut edge = [nothing; MOST_INPUTS];
+        let mut edge = [nothing; IN];
         let mut done = 0;
         while done < count {
             let (start, run) = panel.run(done, count - done);
             for block in 0..panel.blocks {
                 for tile in 0..run {
-                    let left = SIDE * (x + done + tile);
-                    let columns = (SIDE + 2).min(pitch - left);
-                    let mut lines = [&nothing[..]; MOST_INPUTS];
+                    let left = OUT * (x + done + tile);
+                    let columns = IN.min(pitch - left);
+                    let mut lines = [&nothing; IN];
                     for ((line, edge), row) in lines.iter_mut().zip(&mut edge).zip(rows) {
                         let Some(row) = row else { continue };
                         let seen = &row[block * pitch + left..][..columns];
-                        *line = if columns == SIDE + 2 {
-                            seen
+                        *line = if let Some(whole) = seen.first_chunk() {
+                            whole
                         } else {
                             edge[..columns].copy_from_slice(seen);
                             edge
                         };
                     }
-                    to_tile::<S, SIDE>(simd, lines, &mut panel.lanes[start + block * panel.tile + tile..], stride);
+                    to_tile(simd, lines, &mut panel.lanes[start + block * panel.tile + tile..], stride);
                 }
             }
             done += run;
@@ -73,26 +73,24 @@ impl ToTiles<'_> {
 }
 
 #[inline(always)]
-fn to_tile<S: Simd, const SIDE: usize>(simd: S, lines: [&[Lanes]; MOST_INPUTS], to: &mut [Lanes], stride: usize) {
-    let side = SIDE + 2;
+fn to_tile<S: Simd, const IN: usize>(simd: S, lines: [&[Lanes; IN]; IN], to: &mut [Lanes], stride: usize) {
     let zero = simd.splat(0.0);
-    let lines = lines.map(|line| &line[..side]);
-    let mut half = [[zero; MOST_INPUTS]; MOST_INPUTS];
-    for column in 0..side {
-        let mut values = [zero; MOST_INPUTS];
-        for row in 0..side {
+    let mut half = [[zero; IN]; IN];
+    for column in 0..IN {
+        let mut values = [zero; IN];
+        for row in 0..IN {
             values[row] = simd.load(&lines[row][column]);
         }
-        let values = inputs::<S, SIDE>(simd, values);
-        for row in 0..side {
+        let values = inputs(simd, values);
+        for row in 0..IN {
             half[row][column] = values[row];
         }
     }
-    let to = &mut to[..=(side * side - 1) * stride];
-    for row in 0..side {
-        let values = inputs::<S, SIDE>(simd, half[row]);
-        for column in 0..side {
-            simd.store(values[column], &mut to[(row * side + column) * stride]);
+    let to = &mut to[..=(IN * IN - 1) * stride];
+    for row in 0..IN {
+        let values = inputs(simd, half[row]);
+        for column in 0..IN {
+            simd.store(values[column], &mut to[(row * IN + column) * stride]);
         }
     }
 }
@@ -109,24 +107,27 @@ fn minus<S: Simd>(simd: S, a: S::V, b: S::V) -> S::V {
     times(simd, -1.0, b, a)
 }
 
-/// B^T d, the first `SIDE + 2`.
+/// B^T d, for tiles that see 4 or 6 inputs.
 #[inline(always)]
-fn inputs<S: Simd, const SIDE: usize>(simd: S, d: [S::V; MOST_INPUTS]) -> [S::V; MOST_INPUTS] {
-    if SIDE == 2 {
-        let [a, b, c] = [minus(simd, d[2], d[0]), simd.add(d[2], d[1]), minus(simd, d[2], d[1])];
-        return [a, b, c, minus(simd, d[3], d[1]), d[4], d[5]];
+fn inputs<S: Simd, const IN: usize>(simd: S, d: [S::V; IN]) -> [S::V; IN] {
+    let mut values = d;
+    if IN == 4 {
+        values[0] = minus(simd, d[2], d[0]);
+        values[1] = simd.add(d[2], d[1]);
+        values[2] = minus(simd, d[2], d[1]);
+        values[3] = minus(simd, d[3], d[1]);
+        return values;
     }
     let (near, far) = (-NEAR * NEAR, -FAR * FAR);
     let (even, odd) = (times(simd, far, d[2], d[4]), times(simd, far, d[1], d[3]));
     let (even_2, odd_2) = (times(simd, near, d[2], d[4]), times(simd, near, d[1], d[3]));
-    [
-        times(simd, near * far, d[0], times(simd, near + far, d[2], d[4])),
-        times(simd, NEAR, odd, even),
-        times(simd, -NEAR, odd, even),
-        times(simd, FAR, odd_2, even_2),
-        times(simd, -FAR, odd_2, even_2),
-        times(simd, near * far, d[1], times(simd, near + far, d[3], d[5])),
-    ]
+    values[0] = times(simd, near * far, d[0], times(simd, near + far, d[2], d[4]));
+    values[1] = times(simd, NEAR, odd, even);
+    values[2] = times(simd, -NEAR, odd, even);
+    values[3] = times(simd, FAR, odd_2, even_2);
+    values[4] = times(simd, -FAR, odd_2, even_2);
+    values[5] = times(simd, near * far, d[1], times(simd, near + far, d[3], d[5]));
+    values
 }
 
 /// A^T m A of some tiles of a row of tiles, into the map.
@@ -152,22 +153,22 @@ impl Kernel for FromTiles<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         match self.form {
-            Form::Two => self.tiles::<S, 2>(simd),
-            Form::Four => self.tiles::<S, 4>(simd),
+            Form::Two => self.tiles::<S, 2, 4>(simd),
+            Form::Four => self.tiles::<S, 4, 6>(simd),
         }
     }
 }
 
 impl FromTiles<'_> {
     #[inline(always)]
-    fn tiles<S: Simd, const SIDE: usize>(self, simd: S) {
+    fn tiles<S: Simd, const OUT: usize, const IN: usize>(self, simd: S) {
         let Self { products, stride, span, at, blocks, mut rows, width, x, count, .. } = self;
-        let mut outputs = [[Lanes::ZERO; MOST_OUTPUTS]; MOST_OUTPUTS];
+        let mut outputs = [[Lanes::ZERO; OUT]; OUT];
         for block in 0..blocks {
             for tile in 0..count {
-                from_tile::<S, SIDE>(simd, &products[block * span + at + tile..], stride, &mut outputs);
-                let left = SIDE * (x + tile);
-                let columns = SIDE.min(width - left);
+                from_tile::<S, OUT, IN>(simd, &products[block * span + at + tile..], stride, &mut outputs);
+                let left = OUT * (x + tile);
+                let columns = OUT.min(width - left);
                 for (row, outputs) in rows.iter_mut().zip(&outputs) {
                     let Some(row) = row else { continue };
                     let row = &mut row[block * width + left..][..columns];
@@ -181,48 +182,49 @@ impl FromTiles<'_> {
 }
 
 #[inline(always)]
-fn from_tile<S: Simd, const SIDE: usize>(
+fn from_tile<S: Simd, const OUT: usize, const IN: usize>(
     simd: S,
     products: &[Lanes],
     stride: usize,
-    to: &mut [[Lanes; MOST_OUTPUTS]; MOST_OUTPUTS],
+    to: &mut [[Lanes; OUT]; OUT],
 ) {
-    let side = SIDE + 2;
     let zero = simd.splat(0.0);
-    let products = &products[..=(side * side - 1) * stride];
-    let mut half = [[zero; MOST_INPUTS]; MOST_OUTPUTS];
-    for column in 0..side {
-        let mut values = [zero; MOST_INPUTS];
-        for row in 0..side {
-            values[row] = simd.load(&products[(row * side + column) * stride]);
+    let products = &products[..=(IN * IN - 1) * stride];
+    let mut half = [[zero; IN]; OUT];
+    for column in 0..IN {
+        let mut values = [zero; IN];
+        for row in 0..IN {
+            values[row] = simd.load(&products[(row * IN + column) * stride]);
         }
-        let values = outputs::<S, SIDE>(simd, values);
-        for row in 0..SIDE {
+        let values = outputs::<S, OUT, IN>(simd, values);
+        for row in 0..OUT {
             half[row][column] = values[row];
         }
     }
-    for row in 0..SIDE {
-        let values = outputs::<S, SIDE>(simd, half[row]);
-        for column in 0..SIDE {
+    for row in 0..OUT {
+        let values = outputs::<S, OUT, IN>(simd, half[row]);
+        for column in 0..OUT {
             simd.store(values[column], &mut to[row][column]);
         }
     }
 }
 
-/// A^T m, the first `SIDE`.
+/// A^T m, for tiles of 2 or 4 outputs.
 #[inline(always)]
-fn outputs<S: Simd, const SIDE: usize>(simd: S, m: [S::V; MOST_INPUTS]) -> [S::V; MOST_OUTPUTS] {
+fn outputs<S: Simd, const OUT: usize, const IN: usize>(simd: S, m: [S::V; IN]) -> [S::V; OUT] {
+    let mut values = [m[0]; OUT];
     let (even, odd) = (simd.add(m[1], m[2]), minus(simd, m[1], m[2]));
-    if SIDE == 2 {
-        return [simd.add(m[0], even), simd.add(odd, m[3]), m[4], m[5]];
+    if OUT == 2 {
+        values[0] = simd.add(m[0], even);
+        values[1] = simd.add(odd, m[3]);
+        return values;
     }
     let (even_2, odd_2) = (simd.add(m[3], m[4]), minus(simd, m[3], m[4]));
-    [
-        simd.add(m[0], simd.add(even, even_2)),
-        times(simd, FAR, odd_2, simd.mul(simd.splat(NEAR), odd)),
-        times(simd, FAR * FAR, even_2, simd.mul(simd.splat(NEAR * NEAR), even)),
-        times(simd, FAR * FAR * FAR, odd_2, times(simd, NEAR * NEAR * NEAR, odd, m[5])),
-    ]
+    values[0] = simd.add(m[0], simd.add(even, even_2));
+    values[1] = times(simd, FAR, odd_2, simd.mul(simd.splat(NEAR), odd));
+    values[2] = times(simd, FAR * FAR, even_2, simd.mul(simd.splat(NEAR * NEAR), even));
+    values[3] = times(simd, FAR * FAR * FAR, odd_2, times(simd, NEAR * NEAR * NEAR, odd, m[5]));
+    values
 }
 
 #[cfg(test)]
@@ -232,7 +234,7 @@ mod tests {
     use crate::kernels::testing::Numbers;
     use crate::kernels::{Backend, Gemm, Tiling};
     use crate::lanes::{LANES, Layout};
-    use crate::winograd::{Winograd, stride};
+    use crate::winograd::{Winograd, between};
 
     /// A map without its border, `[row][output block][x]`, from one with it, `[row][input block][x]`; the first
     /// tile of each row on its own, so that the rest begins elsewhere.
@@ -252,15 +254,15 @@ mod tests {
             let rows = std::array::from_fn(|row| map.get(side * y + row).map(|row| &row[..]));
             let tiling = Tiling::cover(across, backend.tile().0);
             let (span, parts) = (tiling.span(), [(0, 1), (1, across - 1)]);
-            let (between, out_between) = (stride(blocks, span), stride(out_blocks, span));
-            let mut tiles = vec![Lanes::ZERO; positions * between];
-            let mut products = vec![Lanes::ZERO; positions * out_between];
+            let (next, out_next) = (between(blocks, span), between(out_blocks, span));
+            let mut tiles = vec![Lanes::ZERO; positions * next];
+            let mut products = vec![Lanes::ZERO; positions * out_next];
             for (x, count) in parts {
                 let panel = Panel { lanes: &mut tiles, blocks, tile: tiling.tile, at: x };
-                backend.run(ToTiles { form, rows, pitch, x, count, panel, stride: between });
+                backend.run(ToTiles { form, rows, pitch, x, count, panel, stride: next });
             }
             for (position, weights) in winograd.positions.iter().enumerate() {
-                let (panel, out) = (&tiles[position * between..], &mut products[position * out_between..]);
+                let (panel, out) = (&tiles[position * next..], &mut products[position * out_next..]);
                 let groups = 0..weights.groups.len();
                 let panel = &panel[..blocks * span];
                 backend.run(Gemm { weights, groups, panel, tiling, relu: false, out, pitch: span });
@@ -268,7 +270,7 @@ mod tests {
             for (x, count) in parts {
                 let mut lines = out.iter_mut();
                 let rows = std::array::from_fn(|_| lines.next().map(|row| &mut row[..]));
-                let (products, stride, blocks) = (&products[..], out_between, out_blocks);
+                let (products, stride, blocks) = (&products[..], out_next, out_blocks);
                 backend.run(FromTiles { form, products, stride, span, at: x, blocks, rows, width, x, count });
             }
         }
