@@ -39,17 +39,17 @@ enum Way {
 }
 
 impl Runner {
-    /// Builds the model's network. The engine runs on the CPU only.
-    pub fn new(model: &Model, backend: Backend, device: &Device) -> Result<Self> {
+    /// Builds the model's network for images of some height and width; others run as well, if perhaps slower. The engine
+    /// runs on the CPU only.
+    pub fn new(model: &Model, input: (usize, usize), backend: Backend, device: &Device) -> Result<Self> {
         let way = match backend {
             Backend::Engine { .. } if !device.is_cpu() => {
                 return Err(Error::Usage("the engine runs on the CPU; take --backend candle for other devices".into()));
             }
             Backend::Engine { threads, convolutions } => {
                 let weights = |name: &str| model.tensor(name).ok();
-                let plan =
-                    Arc::new(Plan::new(&model.config, weights, &Options { convolutions, ..Options::default() })?);
-                Way::Engine { plan, threads, session: None }
+                let options = Options { convolutions, input: Some(input), ..Options::default() };
+                Way::Engine { plan: Arc::new(Plan::new(&model.config, weights, &options)?), threads, session: None }
             }
             Backend::Candle => {
                 let network = Box::new(model.network(device, DType::F32)?);

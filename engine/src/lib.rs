@@ -41,7 +41,7 @@
 //! ```
 //!
 //! Growth rates that are no multiple of sixteen leave lanes unused in the last block of each layer. These hold zeros,
-//! and no kernel multiplies by them. Rows are separate, so that threads can own bands of them.
+//! and no kernel multiplies by them. Rows are separate, so that threads can write to different ones.
 //!
 //! # What folds
 //!
@@ -62,23 +62,27 @@
 //! (14 by 2 with AVX-512, 6 by 1 with AVX2). Weights lie in the order in which a tile reads them:
 //! `[output group][input block][tap][channel][vector][16]`. The 1x1's pixels are packed by up to 56 into a panel,
 //! `[tile][input block][pixel][16]`, normalised on the way once and read for all outputs. The 3x3 reads a map with a
-//! border of zeros and needs no panel. The stem is a 1x1 over patches, and so is the classifier, over one pixel.
+//! border of zeros and needs no panel, and the stem reads the image's planes. The classifier is a 1x1 over one pixel an image.
 //!
 //! # Winograd
 //!
 //! [`Convolutions::Fast`] computes a 3x3 on 4x4 outputs at a time, from the 6x6 inputs d that they see, as
 //! A^T [(G g G^T) · (B^T d B)] A: both are taken as polynomials, evaluated at 0, ±3/4, ±3/2 and infinity in each
-//! direction, multiplied point by point and interpolated. 36 products are left of 144.
+//! direction, multiplied point by point and interpolated. 36 products are left of 144. Small maps take 2x2 outputs from
+//! 4x4 inputs, at 0, ±1 and infinity: 16 products of 36, and 16 sets of weights to read instead of 36.
 //!
 //! G g G^T is computed once, in f64. The products of a point are a 1x1 over the channels, with tiles as its pixels. What
-//! a tile sees beyond the border is zero, and what it computes beyond the map is dropped. Maps with a side below twelve
-//! go direct.
+//! a tile sees beyond the border is zero, and what it computes beyond the map is dropped. Which form a layer is packed
+//! for follows from the products and the weights that it would read at the plan's input size; on the smallest maps that
+//! is the direct one.
 //!
 //! # Threads
 //!
-//! Whole images go to one thread each; images that are left over, and a single one, are split into bands of rows with a
-//! barrier a layer, or rows of tiles with two. Each output is summed by one thread in one order, so that it is the same bit for bit however the
-//! work is split.
+//! Whole images go to one thread each. Images that are left over, and a single one, are shared: each step, threads take
+//! equal runs of pixels or tiles, and of the outputs too where there are fewer tiles than threads, and meet at a barrier.
+//! A thread computes the small maps of several images at once, one below the other, so that a layer's weights are read
+//! once for all. Each output is summed by one thread in one order, so that it is the same bit for bit however the work is
+//! split.
 //!
 //! # Numbers
 //!

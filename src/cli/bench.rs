@@ -37,8 +37,8 @@ fn seconds(text: &str) -> Result<f64, String> {
 impl Bench {
     pub(super) fn run(self, store: &Store) -> Result<()> {
         let model = store.model(&self.model, &mut Downloads::default().one())?;
-        let mut runner = self.runner.open(&model)?;
         let side = self.size.map_or_else(|| model.config.input_size(), usize::from);
+        let mut runner = self.runner.open(&model, side)?;
         let operations = 2.0 * model.config.multiply_adds(side, side) as f64;
         let mut results = Vec::new();
         for &batch in &self.batch {

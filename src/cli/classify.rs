@@ -32,7 +32,7 @@ impl Classify {
     pub(super) fn run(self, store: &Store) -> Result<()> {
         let model = store.model(&self.model, &mut Downloads::default().one())?;
         let protocol = self.protocol.of(&model)?;
-        let mut runner = self.runner.open(&model)?;
+        let mut runner = self.runner.open(&model, protocol.crop)?;
         let transform = Transform::new(&protocol, model.config.in_channels)?;
         let samples: Vec<_> = self
             .images

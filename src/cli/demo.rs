@@ -49,7 +49,7 @@ impl Demo {
             output::thousands(model.config.parameter_count() as u64)
         ))?;
 
-        let mut runner = self.runner.open_exact(&model)?;
+        let mut runner = self.runner.open_exact(&model, model.protocol.crop)?;
         let dataset = Dataset::open("digits", &LabelSet::Original)?;
         let transform = Transform::new(&model.protocol, model.config.in_channels)?;
         let classes = eval::class_map(&model, &dataset)?;

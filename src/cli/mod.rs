@@ -139,24 +139,25 @@ impl RunnerArgs {
         self.threads.map_or_else(cores, usize::from)
     }
 
-    /// Opens the device and builds the model's network there; for comparisons with other programs.
-    fn open_exact(&self, model: &Model) -> Result<Runner> {
-        self.open_with(model, Convolutions::Exact)
+    /// Opens the device and builds the model's network there for squares of `side` pixels; for comparisons with other
+    /// programs.
+    fn open_exact(&self, model: &Model, side: usize) -> Result<Runner> {
+        self.open_with(model, side, Convolutions::Exact)
     }
 
-    /// Opens the device and builds the model's network there.
-    fn open(&self, model: &Model) -> Result<Runner> {
-        self.open_with(model, if self.exact { Convolutions::Exact } else { Convolutions::Fast })
+    /// Opens the device and builds the model's network there for squares of `side` pixels.
+    fn open(&self, model: &Model, side: usize) -> Result<Runner> {
+        self.open_with(model, side, if self.exact { Convolutions::Exact } else { Convolutions::Fast })
     }
 
-    fn open_with(&self, model: &Model, convolutions: Convolutions) -> Result<Runner> {
+    fn open_with(&self, model: &Model, side: usize, convolutions: Convolutions) -> Result<Runner> {
         let device = self.compute.open()?;
         let backend = match self.backend {
             Some(BackendArg::Candle) => Backend::Candle,
             None if !device.is_cpu() => Backend::Candle,
             _ => Backend::Engine { threads: self.threads(), convolutions },
         };
-        Runner::new(model, backend, &device)
+        Runner::new(model, (side, side), backend, &device)
     }
 }
 

@@ -31,7 +31,7 @@ impl Parity {
     pub(super) fn run(self, store: &Store) -> Result<()> {
         let reference = Reference::open(&self.reference)?;
         let model = store.model(&self.model, &mut Downloads::default().one())?;
-        let mut runner = self.runner.open_exact(&model)?;
+        let mut runner = self.runner.open_exact(&model, model.protocol.crop)?;
         let difference = reference.compare(&mut runner)?;
         let within = difference.within(self.tolerance);
         match self.print.format {

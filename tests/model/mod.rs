@@ -26,7 +26,7 @@ fn outputs_equal_timm_s_and_odd_sizes_pytorch_s() {
         let reference = Reference::open(&fixture(reference)).unwrap();
         let opened = Store::open(&[]).unwrap().model(&path(model), &mut densenet_registry::Silent).unwrap();
         for backend in [Backend::Candle, Backend::Engine { threads: 2, convolutions: Convolutions::Exact }] {
-            let mut runner = Runner::new(&opened, backend, &Device::Cpu).unwrap();
+            let mut runner = Runner::new(&opened, (64, 64), backend, &Device::Cpu).unwrap();
             let difference = reference.compare(&mut runner).unwrap();
             assert!(difference.within(1e-5), "{model}, {}: {difference:?}", runner.name());
         }

@@ -142,7 +142,7 @@ impl Run {
         if self.dry_network {
             return self.prepare_only(&dataset, &transform);
         }
-        let mut runner = self.runner.open(&model)?;
+        let mut runner = self.runner.open(&model, protocol.crop)?;
         let header = self.header(&model, &data, &dataset, &transform, &runner);
         let (mut writer, done) = match &self.predictions {
             None => (None, Vec::new()),
