@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use densenet_arch::Head;
 use serde::{Deserialize, Serialize};
 
 use crate::data::loader::{BadImage, Batch, each_batch};
@@ -167,13 +168,14 @@ fn prediction(sample: &Sample, row: &[f32], classes: &[usize]) -> Result<Predict
     Ok(Prediction { image: sample.id.clone(), labels, top, confidence, loss, outputs: Vec::new() })
 }
 
-/// The outputs of a batch's good images, (images, classes) row by row. Those of ten crops are summed, as the original does
+/// The scores of a batch's good images, (images, classes) row by row. Those of ten crops are summed, as the original does
 /// (train.lua, computeScore).
 pub fn run(runner: &mut Runner, transform: &Transform, batch: &Batch) -> Result<Vec<f32>> {
     let (_, height, width) = transform.shape();
     let outputs = runner.run(&batch.pixels, (height, width))?;
+    let head = runner.config().head;
     if transform.crops() == 1 {
-        return Ok(outputs);
+        return Ok(scores(head, outputs));
     }
     let classes = runner.config().num_classes;
     let sums = outputs.chunks_exact(classes * transform.crops()).flat_map(|crops| {
@@ -183,7 +185,17 @@ pub fn run(runner: &mut Runner, transform: &Transform, batch: &Batch) -> Result<
         }
         sum
     });
-    Ok(sums.collect())
+    Ok(scores(head, sums.collect()))
+}
+
+/// Outputs whose softmax is that of the network: of one that ends in a softmax, their logarithms.
+pub fn scores(head: Head, mut outputs: Vec<f32>) -> Vec<f32> {
+    if head == Head::Softmax {
+        for output in &mut outputs {
+            *output = output.ln();
+        }
+    }
+    outputs
 }
 
 /// The `count` largest of a row, largest first, the lower class first among equals.
@@ -225,6 +237,14 @@ mod tests {
             assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
             assert!(ranges.iter().all(|range| range.start % batch == 0 || range.start == images));
         }
+    }
+
+    #[test]
+    fn shares_of_a_network_that_ends_in_a_softmax_are_its_outputs() {
+        let outputs = vec![0.125, 0.25, 0.625, 0.0];
+        let shares = probabilities(&scores(Head::Softmax, outputs.clone()));
+        assert!(shares.iter().zip(&outputs).all(|(share, output)| (share - output).abs() <= 1e-7), "{shares:?}");
+        assert_eq!(scores(Head::LogSoftmax, outputs.clone()), outputs);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::data::resize::Rgb8;
 use crate::data::transform::Transform;
 use crate::error::{Error, Result};
-use crate::eval::{best, probabilities};
+use crate::eval::{best, probabilities, scores};
 use crate::model::DenseNet;
 
 /// One class in one image.
@@ -45,6 +45,7 @@ pub fn explain(
     let x = Tensor::from_slice(&input, (1, channels, height, width), device)?.to_dtype(network.dtype())?;
     let features = network.forward_features(&x, false)?; // (1, features, h, w)
     let outputs: Vec<f32> = network.forward_head(&features)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+    let outputs = scores(network.config().head, outputs);
     let likeliest = best(&outputs, 1, name)?.first().copied().unwrap_or_default();
     let class = class.unwrap_or(likeliest);
     let map = network.class_map(&features, class)?.squeeze(0)?; // (h, w)

@@ -2,7 +2,7 @@
 
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{Conv2d, Dropout, ModuleT, VarBuilder};
-use densenet_arch::Config;
+use densenet_arch::{Config, Rounding};
 
 use super::conv;
 use super::norm::Norm;
@@ -83,17 +83,20 @@ impl ModuleT for DenseBlock {
 
 /// Norm, ReLU, 1x1 convolution, average-pool 2: between two blocks.
 #[derive(Clone, Debug)]
-pub(super) struct Transition(Unit);
+pub(super) struct Transition {
+    unit: Unit,
+    pooling: Rounding,
+}
 
 impl Transition {
     pub(super) fn new(config: &Config, channels: usize, vb: VarBuilder) -> Result<Self> {
         let sizes = (channels, config.transition_output(channels), 1);
-        Unit::new(config, sizes, vb.pp("norm"), vb.pp("conv")).map(Self)
+        Ok(Self { unit: Unit::new(config, sizes, vb.pp("norm"), vb.pp("conv"))?, pooling: config.pooling })
     }
 }
 
 impl ModuleT for Transition {
     fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        pool::average_2x2(&self.0.forward_t(x, train)?)
+        pool::average_2x2(&self.unit.forward_t(x, train)?, self.pooling)
     }
 }

@@ -79,7 +79,7 @@ impl DenseNet {
         self.dtype
     }
 
-    /// Logits (B, classes), or their log-softmax where the config's head says so. `train` uses and updates batch
+    /// Logits (B, classes), or what the config's head makes of them. `train` uses and updates batch
     /// statistics and applies dropout.
     pub fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         self.forward_head(&self.forward_features(x, train)?)
@@ -111,6 +111,7 @@ impl DenseNet {
         match self.config.head {
             Head::Logits => Ok(logits),
             Head::LogSoftmax => candle_nn::ops::log_softmax(&logits, D::Minus1),
+            Head::Softmax => candle_nn::ops::softmax(&logits, D::Minus1),
         }
     }
 
@@ -132,7 +133,7 @@ impl DenseNet {
     fn run(&self, x: &Tensor, train: bool, mut show: impl FnMut(&Tensor)) -> Result<()> {
         let mut x = self.conv0.forward(x)?; // (B, stem, H/2, W/2), CIFAR (B, stem, H, W)
         if let Some(norm0) = &self.norm0 {
-            x = pool::max_3x3(&norm0.forward_t(&x, train)?.relu()?)?; // (B, stem, H/4, W/4)
+            x = pool::max_3x3(&norm0.forward_t(&x, train)?.relu()?, self.config.pooling)?; // (B, stem, H/4, W/4)
         }
         for (index, block) in self.blocks.iter().enumerate() {
             x = block.forward_t(&x, train)?; // (B, C + layers * growth, h, w)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use densenet_arch::{Config, Head, Role, Stem, networks};
+use densenet_arch::{Config, Head, Role, Rounding, Stem, networks};
 use densenet_engine::{Convolutions, Isa, Options, Plan, Session, Shape};
 use densenet_zoo::model::DenseNet;
 use densenet_zoo::parity::{Difference, Reference};
@@ -90,6 +90,10 @@ fn free_networks_and_odd_sizes_agree_with_candle() {
         (Config { growth_rate: 17, num_init_features: 7, bn_size: None, ..bc }.with_classes(1), (32, 71)),
         (Config { compression: 0.25, in_channels: 2, ..Config::imagenet(&[2, 3, 4], 6, 10) }, (53, 97)),
         (Config::imagenet(&[1], 1, 1).with_classes(50), (32, 33)),
+        // Poolings that round up: maps of 14 by 25 pixels and half of that, and the smallest of all.
+        (Config { pooling: Rounding::Ceil, head: Head::Softmax, ..Config::imagenet(&[2, 1, 2], 6, 10) }, (53, 97)),
+        (Config { pooling: Rounding::Ceil, ..Config::imagenet(&[2, 2, 2, 2], 4, 8) }, (224, 100)),
+        (Config { pooling: Rounding::Ceil, ..Config::imagenet(&[1, 1, 1], 4, 8) }, (1, 2)),
     ] {
         agrees_with_candle(&config, size);
     }
