@@ -64,7 +64,7 @@ fn agrees_with_candle(config: &Config, (height, width): (usize, usize)) {
     let expected: Vec<f32> = candle.forward(&input, false).unwrap().flatten_all().unwrap().to_vec1().unwrap();
     for isa in Isa::available() {
         for (convolutions, most) in [(Convolutions::Exact, 1e-5), (Convolutions::Fast, 2e-5)] {
-            let options = Options { isa: Some(isa), convolutions };
+            let options = Options { isa: Some(isa), convolutions, input: Some((height, width)) };
             let plan = Arc::new(Plan::new(config, |name| weights.get(name).cloned(), &options).unwrap());
             let difference = Difference::between(&logits(&plan, &input, 2), &expected);
             assert_eq!(difference.values, config.num_classes);
@@ -79,6 +79,11 @@ fn every_architecture_agrees_with_candle() {
         let side = if network.config.stem == Stem::Cifar { 32 } else { 64 };
         agrees_with_candle(&network.config, (side, side));
     }
+}
+
+#[test]
+fn densenet_121_agrees_with_candle_at_its_own_size() {
+    agrees_with_candle(&networks::find("densenet-121").unwrap().config, (224, 224));
 }
 
 #[test]
