@@ -16,6 +16,18 @@ use crate::plan::{Conv, Layer, Plan, Transition, kernel, stride};
 use crate::team::Place;
 use crate::winograd::{Winograd, between};
 
+/// What a run gives of each image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// (classes)
+    #[default]
+    Logits,
+    /// The mean of each feature, (channels).
+    PreLogits,
+    /// The last map after norm and ReLU, (channels, height, width).
+    Features,
+}
+
 /// What a thread needs for itself.
 #[derive(Debug)]
 pub(crate) struct Scratch {
@@ -135,12 +147,18 @@ pub(crate) struct Forward<'a> {
 }
 
 impl Forward<'_> {
-    /// Runs images, (n, channels, height, width) for any n that the last block's maps have room for. `show` gets this
-    /// thread's share of the outputs, each time with the number of the image and the class of the first.
-    pub(crate) fn run(&mut self, images: &[f32], show: impl FnMut(usize, usize, &[f32])) {
+    /// Runs images, (n, channels, height, width) for any n that the last block's maps have room for. `write` is given an
+    /// image's number and what puts this thread's share of the output into the whole.
+    pub(crate) fn run(&mut self, images: &[f32], output: Output, write: impl FnMut(usize, &dyn Fn(&mut [f32]))) {
         let last = self.plan.blocks.len() - 1;
         self.block(last, images);
-        self.head(images.len() / self.maps.input.size(), show);
+        let images = images.len() / self.maps.input.size();
+        match output {
+            Output::Logits => self.head(images, write),
+            Output::PreLogits => self.pre_logits(images, write),
+            Output::Features => self.features(images, write),
+        }
+        self.place.meet();
     }
 
     /// Brings images through the network up to the end of a block: as many as its maps have room for, a block of larger
@@ -342,23 +360,60 @@ impl Forward<'_> {
         place.meet();
     }
 
-    /// Norm, ReLU, mean and classifier. Every thread takes the means, which is little, then its share of the classes.
-    fn head(&mut self, images: usize, mut show: impl FnMut(usize, usize, &[f32])) {
+    /// Norm and ReLU of this thread's pixels of the last map.
+    fn features(&mut self, images: usize, mut write: impl FnMut(usize, &dyn Fn(&mut [f32]))) {
         let Self { plan, maps, scratch, place } = self;
         let Some(BlockMaps { all, .. }) = maps.blocks.last() else { return };
-        let (weights, tiling) = (&plan.classifier, Tiling::cover(images, plan.backend.tile().0));
-        scratch.features.fill(Lanes::ZERO);
+        let (norm, size) = (&plan.norm5, all.height * all.width);
+        for pixel in place.share(images * size) {
+            let (y, x) = (pixel / all.width, pixel % all.width);
+            let panel = Panel { lanes: &mut scratch.features, blocks: norm.scale.len(), tile: 1, at: 0 };
+            let row = &all.rows.read(y)[..];
+            plan.backend.run(Activate { norm, row, pitch: all.width, x, count: 1, panel });
+            write(pixel / size, &|out| {
+                for (plane, value) in out.chunks_exact_mut(size).zip(plan.classifier.input.gather(&scratch.features)) {
+                    plane[pixel % size] = value;
+                }
+            });
+        }
+    }
+
+    /// The means of the features, by the first thread.
+    fn pre_logits(&mut self, images: usize, mut write: impl FnMut(usize, &dyn Fn(&mut [f32]))) {
+        if self.place.index > 0 {
+            return;
+        }
+        let Tiling { tile, .. } = self.average(images);
+        let input = &self.plan.classifier.input;
         for image in 0..images {
-            for y in 0..all.height {
-                let lanes = &mut scratch.features[..];
-                let panel = Panel { lanes, blocks: weights.input.blocks(), tile: tiling.tile, at: image };
-                let row = &all.rows.read(image * all.height + y)[..];
-                plan.backend.run(SumRow { norm: &plan.norm5, row, width: all.width, panel });
-            }
+            let first = image / tile * tile * input.blocks() + image % tile;
+            let values = || input.gather(self.scratch.features[first..].iter().step_by(tile));
+            write(image, &|out| out.iter_mut().zip(values()).for_each(|(to, value)| *to = value));
+        }
+    }
+
+    /// Norm, ReLU and mean, into a panel of images.
+    fn average(&mut self, images: usize) -> Tiling {
+        let Self { plan, maps, scratch, .. } = self;
+        let tiling = Tiling::cover(images, plan.backend.tile().0);
+        let Some(BlockMaps { all, .. }) = maps.blocks.last() else { return tiling };
+        scratch.features.fill(Lanes::ZERO);
+        for row in 0..images * all.height {
+            let (lanes, blocks) = (&mut scratch.features[..], plan.classifier.input.blocks());
+            let panel = Panel { lanes, blocks, tile: tiling.tile, at: row / all.height };
+            let row = &all.rows.read(row)[..];
+            plan.backend.run(SumRow { norm: &plan.norm5, row, width: all.width, panel });
         }
         let share = 1.0 / (all.height * all.width) as f32;
         scratch.features.iter_mut().flat_map(|lanes| &mut lanes.0).for_each(|sum| *sum *= share);
+        tiling
+    }
 
+    /// Means and classifier. Every thread takes the means, which is little, then its share of the classes.
+    fn head(&mut self, images: usize, mut write: impl FnMut(usize, &dyn Fn(&mut [f32]))) {
+        let tiling = self.average(images);
+        let Self { plan, scratch, place, .. } = self;
+        let weights = &plan.classifier;
         let groups = place.share(weights.groups.len());
         let (panel, out, pitch) = (&scratch.features[..], &mut scratch.logits[..], tiling.span());
         plan.backend.run(Gemm { weights, groups: groups.clone(), panel, tiling, relu: false, out, pitch });
@@ -366,10 +421,9 @@ impl Forward<'_> {
             let class = block * LANES;
             for image in 0..images {
                 let logits = &scratch.logits[block * pitch + image].0[..LANES.min(weights.outputs - class)];
-                show(image, class, logits);
+                write(image, &|out| out[class..][..logits.len()].copy_from_slice(logits));
             }
         }
-        place.meet();
     }
 }
 

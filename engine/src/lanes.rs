@@ -51,6 +51,11 @@ impl Layout {
         &self.0
     }
 
+    /// The values of a pixel's channels, in their order.
+    pub(crate) fn gather<'a>(&self, lanes: impl IntoIterator<Item = &'a Lanes>) -> impl Iterator<Item = f32> {
+        self.0.iter().zip(lanes).flat_map(|(&used, lanes)| lanes.0.into_iter().take(usize::from(used)))
+    }
+
     /// A value for each channel, put where the channel lies.
     pub(crate) fn spread(&self, values: impl IntoIterator<Item = f32>) -> Vec<Lanes> {
         let mut values = values.into_iter();
@@ -79,5 +84,6 @@ mod tests {
         let spread = layout.spread((0..48).map(|channel| channel as f32));
         assert_eq!(spread[1].0[11..14], [27.0, 0.0, 0.0]);
         assert_eq!(spread[3].0[..5], [44.0, 45.0, 46.0, 47.0, 0.0]);
+        assert!(layout.gather(&spread).eq((0..48).map(|channel| channel as f32)));
     }
 }

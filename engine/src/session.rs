@@ -6,10 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
-use densenet_arch::Head;
+use densenet_arch::{Config, Head};
 
 use crate::Error;
-use crate::forward::{Forward, Scratch};
+use crate::forward::{Forward, Output, Scratch};
 use crate::maps::{Maps, least_side, zeros};
 use crate::plan::Plan;
 use crate::team::{Barrier, Place};
@@ -38,7 +38,8 @@ pub struct Session {
     /// The caller's own; boxed, so that a session is small to move.
     scratch: Box<Scratch>,
     workers: Vec<JoinHandle<()>>,
-    output: Vec<f32>,
+    /// A copy for the caller.
+    outputs: Vec<f32>,
 }
 
 /// What the caller's thread and the workers share.
@@ -49,8 +50,8 @@ struct Shared {
     maps: Vec<Maps>,
     /// The batch, (batch, channels, height, width).
     input: RwLock<Vec<f32>>,
-    /// (batch, classes)
-    logits: Mutex<Vec<f32>>,
+    /// What a run gives, image after image.
+    outputs: Mutex<Vec<f32>>,
     job: Mutex<Job>,
     posted: Condvar,
     barrier: Barrier,
@@ -62,6 +63,7 @@ struct Job {
     /// Counts the runs.
     number: usize,
     images: usize,
+    output: Output,
     quit: bool,
 }
 
@@ -95,15 +97,15 @@ impl Session {
             shape,
             maps: maps.collect::<Result<_, _>>()?,
             input: RwLock::new(zeros(batch * image)?),
-            logits: Mutex::new(zeros(batch * plan.config.num_classes)?),
+            outputs: Mutex::new(zeros(batch * plan.config.num_classes)?),
             job: Mutex::default(),
             posted: Condvar::new(),
             barrier: Barrier::new(threads),
         });
-        let output = zeros(batch * plan.config.num_classes)?;
+        let outputs = zeros(batch * plan.config.num_classes)?;
         // Made first, so that the workers of an incomplete team are sent home.
         let scratch = Box::new(Scratch::new(plan, &shared.maps[0]));
-        let mut session = Self { shared, scratch, workers: Vec::new(), output };
+        let mut session = Self { shared, scratch, workers: Vec::new(), outputs };
         for thread in 1..threads {
             let shared = Arc::clone(&session.shared);
             let worker = std::thread::Builder::new().name(format!("densenet-{thread}"));
@@ -122,6 +124,46 @@ impl Session {
     /// An input that is not 1 to `batch` whole images; a thread that panicked, which ends the session: later runs give the
     /// same error.
     pub fn run(&mut self, images: &[f32]) -> Result<&[f32], Error> {
+        let Config { head, num_classes, .. } = self.shared.plan.config;
+        let outputs = self.outputs(Output::Logits, images)?;
+        match head {
+            Head::Logits => {}
+            Head::LogSoftmax => outputs.chunks_exact_mut(num_classes).for_each(log_softmax),
+            Head::Softmax => outputs.chunks_exact_mut(num_classes).for_each(softmax),
+        }
+        Ok(outputs)
+    }
+
+    /// Runs images as [`run`](Self::run) does, up to what the classifier reads: the mean of each feature, (n, channels).
+    ///
+    /// The first call makes room for them, later ones allocate nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`run`](Self::run), and means that do not fit into memory.
+    pub fn pre_logits(&mut self, images: &[f32]) -> Result<&[f32], Error> {
+        Ok(self.outputs(Output::PreLogits, images)?)
+    }
+
+    /// Runs images as [`run`](Self::run) does, up to the last map after `norm5` and ReLU: (n, channels, height, width) of
+    /// [`features_shape`](Self::features_shape), the ReLU of what torchvision's `features` gives and timm's
+    /// `forward_features`.
+    ///
+    /// The first call makes room for them, later ones allocate nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`run`](Self::run), and maps that do not fit into memory.
+    pub fn features(&mut self, images: &[f32]) -> Result<&[f32], Error> {
+        Ok(self.outputs(Output::Features, images)?)
+    }
+
+    /// Channels, height and width of an image's [`features`](Self::features).
+    pub fn features_shape(&self) -> [usize; 3] {
+        self.shared.features_shape()
+    }
+
+    fn outputs(&mut self, output: Output, images: &[f32]) -> Result<&mut [f32], Error> {
         let Shared { plan, shape, .. } = &*self.shared;
         let image = plan.config.in_channels * shape.height * shape.width;
         let count = images.len() / image;
@@ -131,24 +173,25 @@ impl Session {
         if self.shared.barrier.is_poisoned() {
             return Err(Error::Panicked);
         }
+        let size = self.shared.size(output);
+        if self.outputs.len() < shape.batch * size {
+            self.outputs = zeros(shape.batch * size)?;
+        }
+        if self.shared.outputs().len() < shape.batch * size {
+            *self.shared.outputs() = zeros(shape.batch * size)?;
+        }
         self.shared.input.write().unwrap_or_else(PoisonError::into_inner)[..images.len()].copy_from_slice(images);
         {
             let mut job = self.shared.job();
             job.number = job.number.wrapping_add(1);
-            job.images = count;
+            (job.images, job.output) = (count, output);
         }
         self.shared.posted.notify_all();
-        self.shared.work(0, count, &mut self.scratch)?;
+        self.shared.work(0, count, output, &mut self.scratch)?;
 
-        let classes = plan.config.num_classes;
-        let output = &mut self.output[..count * classes];
-        output.copy_from_slice(&self.shared.logits()[..count * classes]);
-        match plan.config.head {
-            Head::Logits => {}
-            Head::LogSoftmax => output.chunks_exact_mut(classes).for_each(log_softmax),
-            Head::Softmax => output.chunks_exact_mut(classes).for_each(softmax),
-        }
-        Ok(output)
+        let outputs = &mut self.outputs[..count * size];
+        outputs.copy_from_slice(&self.shared.outputs()[..count * size]);
+        Ok(outputs)
     }
 
     /// The plan that it runs.
@@ -186,8 +229,22 @@ impl Shared {
         self.job.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn logits(&self) -> MutexGuard<'_, Vec<f32>> {
-        self.logits.lock().unwrap_or_else(PoisonError::into_inner)
+    fn outputs(&self) -> MutexGuard<'_, Vec<f32>> {
+        self.outputs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn features_shape(&self) -> [usize; 3] {
+        let (height, width) = self.maps[0].blocks.last().map_or((0, 0), |last| (last.all.height, last.all.width));
+        [self.plan.classifier.input.channels(), height, width]
+    }
+
+    /// Values of an image's output.
+    fn size(&self, output: Output) -> usize {
+        match output {
+            Output::Logits => self.plan.config.num_classes,
+            Output::PreLogits => self.plan.classifier.input.channels(),
+            Output::Features => self.features_shape().into_iter().product(),
+        }
     }
 
     /// A worker's life.
@@ -195,7 +252,7 @@ impl Shared {
         let mut scratch = Scratch::new(&self.plan, &self.maps[0]);
         let mut done = 0;
         loop {
-            let images = {
+            let (images, output) = {
                 let mut job = self.job();
                 while job.number == done && !job.quit {
                     job = self.posted.wait(job).unwrap_or_else(PoisonError::into_inner);
@@ -204,45 +261,45 @@ impl Shared {
                     return;
                 }
                 done = job.number;
-                job.images
+                (job.images, job.output)
             };
-            if self.work(thread, images, &mut scratch).is_err() {
+            if self.work(thread, images, output, &mut scratch).is_err() {
                 return;
             }
         }
     }
 
     /// A thread's part of a run. A panic sends all threads home, as nobody may wait for one that does not come.
-    fn work(&self, thread: usize, images: usize, scratch: &mut Scratch) -> Result<(), Error> {
+    fn work(&self, thread: usize, images: usize, output: Output, scratch: &mut Scratch) -> Result<(), Error> {
         // What a panic leaves behind half written is not read again.
-        catch_unwind(AssertUnwindSafe(|| self.images(thread, images, scratch))).map_err(|_| {
+        catch_unwind(AssertUnwindSafe(|| self.images(thread, images, output, scratch))).map_err(|_| {
             self.barrier.poison();
             Error::Panicked
         })
     }
 
     /// Whole images while there is one for each thread, then a share of those that are left.
-    fn images(&self, thread: usize, images: usize, scratch: &mut Scratch) {
+    fn images(&self, thread: usize, images: usize, output: Output, scratch: &mut Scratch) {
         let threads = self.shape.threads;
         let own = images / threads;
         if own > 0 {
             let place = Place { index: 0, barrier: &Barrier::new(1) };
-            self.some(thread * own..(thread + 1) * own, &self.maps[thread], place, scratch);
+            self.some(thread * own..(thread + 1) * own, output, &self.maps[thread], place, scratch);
         }
         self.barrier.wait();
         let place = Place { index: thread, barrier: &self.barrier };
-        self.some(threads * own..images, &self.maps[0], place, scratch);
+        self.some(threads * own..images, output, &self.maps[0], place, scratch);
         self.barrier.wait();
     }
 
     /// Runs images, as many at a time as the maps have room for.
-    fn some(&self, images: Range<usize>, maps: &Maps, place: Place, scratch: &mut Scratch) {
-        let (size, classes) = (maps.input.size(), self.plan.config.num_classes);
+    fn some(&self, images: Range<usize>, output: Output, maps: &Maps, place: Place, scratch: &mut Scratch) {
+        let (size, output_size) = (maps.input.size(), self.size(output));
         let input = self.input.read().unwrap_or_else(PoisonError::into_inner);
         for first in images.clone().step_by(maps.images()) {
             let some = &input[first * size..images.end.min(first + maps.images()) * size];
-            Forward { plan: &self.plan, maps, scratch, place }.run(some, |image, class, outputs| {
-                self.logits()[(first + image) * classes + class..][..outputs.len()].copy_from_slice(outputs);
+            Forward { plan: &self.plan, maps, scratch, place }.run(some, output, |image, put| {
+                put(&mut self.outputs()[(first + image) * output_size..][..output_size]);
             });
         }
     }
@@ -273,8 +330,6 @@ fn log_sum(logits: &[f32]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use densenet_arch::Config;
-
     use super::*;
     use crate::Options;
 

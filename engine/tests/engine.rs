@@ -51,6 +51,46 @@ fn depends_on_nothing_but_the_image(convolutions: Convolutions) {
 }
 
 #[test]
+fn features_depend_on_nothing_but_the_image_either_and_make_the_logits() {
+    let (height, width) = (75, 101);
+    let config = tiny();
+    let size = 3 * height * width;
+    let images = Numbers::new(5).take(4 * size);
+    let plan = plan(&config, None);
+    let session = |batch, threads| Session::new(&plan, Shape { height, width, batch, threads }).unwrap();
+    let mut alone = session(1, 1);
+    assert_eq!(alone.features_shape(), [config.num_features(), 2, 3]);
+    let mut each = |give: fn(&mut Session, &[f32]) -> Vec<f32>| -> Vec<f32> {
+        images.chunks(size).flat_map(|image| give(&mut alone, image)).collect()
+    };
+    let features = each(|session, image| session.features(image).unwrap().to_vec());
+    let pre_logits = each(|session, image| session.pre_logits(image).unwrap().to_vec());
+    let logits = each(|session, image| session.run(image).unwrap().to_vec());
+    assert_eq!((features.len(), pre_logits.len()), (4 * 6 * config.num_features(), 4 * config.num_features()));
+    for (map, mean) in features.chunks(6).zip(&pre_logits) {
+        assert!((map.iter().sum::<f32>() / 6.0 - mean).abs() <= 1e-6 * mean.abs().max(1.0));
+    }
+    let weights = weights(&config);
+    let ((_, weight), (_, bias)) = (weights("classifier.weight").unwrap(), weights("classifier.bias").unwrap());
+    for (mean, logits) in pre_logits.chunks(config.num_features()).zip(logits.chunks(21)) {
+        for ((row, bias), logit) in weight.chunks(config.num_features()).zip(&bias).zip(logits) {
+            let want: f32 = row.iter().zip(mean).map(|(a, b)| a * b).sum::<f32>() + bias;
+            assert!((logit - want).abs() < 1e-5, "{logit} {want}");
+        }
+    }
+    for threads in [2, 3, 8] {
+        let mut session = session(4, threads);
+        for images_in_batch in [4, 1, 3] {
+            let images = &images[..images_in_batch * size];
+            assert_eq!(session.run(images).unwrap(), &logits[..images_in_batch * 21]);
+            let channels = images_in_batch * config.num_features();
+            assert_eq!(session.features(images).unwrap(), &features[..6 * channels]);
+            assert_eq!(session.pre_logits(images).unwrap(), &pre_logits[..channels]);
+        }
+    }
+}
+
+#[test]
 fn instruction_sets_agree_up_to_rounding() {
     let config = tiny();
     let image = Numbers::new(6).take(3 * 64 * 64);

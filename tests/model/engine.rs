@@ -45,10 +45,17 @@ fn random_weights(config: &Config) -> HashMap<String, (Vec<usize>, Vec<f32>)> {
     random.collect()
 }
 
-fn logits(plan: &Arc<Plan>, input: &Tensor, threads: usize) -> Vec<f32> {
+fn session(plan: &Arc<Plan>, input: &Tensor, threads: usize) -> Session {
     let (batch, _, height, width) = input.dims4().unwrap();
-    let mut session = Session::new(plan, Shape { height, width, batch, threads }).unwrap();
-    session.run(&input.flatten_all().unwrap().to_vec1::<f32>().unwrap()).unwrap().to_vec()
+    Session::new(plan, Shape { height, width, batch, threads }).unwrap()
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn logits(plan: &Arc<Plan>, input: &Tensor, threads: usize) -> Vec<f32> {
+    session(plan, input, threads).run(&values(input)).unwrap().to_vec()
 }
 
 /// Runs random weights and a random image of that size through both.
@@ -61,13 +68,21 @@ fn agrees_with_candle(config: &Config, (height, width): (usize, usize)) {
     let candle = DenseNet::new(config, vb).unwrap();
     let input = Numbers(2).take(config.in_channels * height * width);
     let input = Tensor::from_vec(input, (1, config.in_channels, height, width), &Device::Cpu).unwrap();
-    let expected: Vec<f32> = candle.forward(&input, false).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+    let expected = values(&candle.forward(&input, false).unwrap());
+    let pre_logits = values(&candle.pre_logits(&input, false).unwrap());
+    let features = candle.forward_features(&input, false).unwrap();
     for isa in Isa::available() {
         for (convolutions, most) in [(Convolutions::Exact, 1e-5), (Convolutions::Fast, 2e-5)] {
             let options = Options { isa: Some(isa), convolutions, input: Some((height, width)) };
             let plan = Arc::new(Plan::new(config, |name| weights.get(name).cloned(), &options).unwrap());
             let difference = Difference::between(&logits(&plan, &input, 2), &expected);
             assert_eq!(difference.values, config.num_classes);
+            assert!(difference.within(most), "{}, {isa}, {convolutions:?}: {difference:?}", config.name());
+            let mut session = session(&plan, &input, 2);
+            let difference = Difference::between(session.pre_logits(&values(&input)).unwrap(), &pre_logits);
+            assert!(difference.within(most), "{}, {isa}, {convolutions:?}: {difference:?}", config.name());
+            assert_eq!(session.features_shape(), features.dims()[1..]);
+            let difference = Difference::between(session.features(&values(&input)).unwrap(), &values(&features));
             assert!(difference.within(most), "{}, {isa}, {convolutions:?}: {difference:?}", config.name());
         }
     }
@@ -114,7 +129,7 @@ fn outputs_are_pytorch_s() {
         let store = Store::open(&[]).unwrap();
         let model = store.model(&path(model), &mut densenet_registry::Silent).unwrap();
         let Reference { input, output } = Reference::open(&fixture(reference)).unwrap();
-        let output: Vec<f32> = output.flatten_all().unwrap().to_vec1().unwrap();
+        let output = values(&output);
         for isa in Isa::available() {
             let options = Options { isa: Some(isa), ..Options::default() };
             let plan = Arc::new(Plan::new(&model.config, |name| model.tensor(name).ok(), &options).unwrap());
