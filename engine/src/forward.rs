@@ -14,7 +14,7 @@ use crate::maps::{BlockMaps, Map, Maps};
 use crate::packed::Packed;
 use crate::plan::{Conv, Layer, Plan, Transition, kernel, stride};
 use crate::team::Place;
-use crate::winograd::{Winograd, between};
+use crate::winograd::{TILES, Winograd, between};
 
 /// What a run gives of each image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl Scratch {
         let tiles = |size: fn(&Packed) -> usize| {
             let most = layers.clone().filter_map(|layer| match &layer.conv {
                 Conv::Winograd(winograd) => {
-                    let room = (1..=winograd.form.tiles()).map(span).max().unwrap_or(0);
+                    let room = (1..=TILES).map(span).max().unwrap_or(0);
                     Some(winograd.form.positions() * between(size(&winograd.positions[0]), room))
                 }
                 Conv::Direct(_) => None,
@@ -269,7 +269,7 @@ impl Forward<'_> {
         let (down, across) = form.grid(to.height, to.width);
         let all = place.share(images * down * across);
         // Each tile's sums are the same in any chunk.
-        let chunk = Tiling::cover(all.len(), form.tiles()).tile;
+        let chunk = Tiling::cover(all.len(), TILES).tile;
         for chunk in Chunk::all(all, across, chunk) {
             let tiling = Tiling::cover(chunk.count, plan.backend.tile().0);
             let (span, tile) = (tiling.span(), tiling.tile);

@@ -4,6 +4,9 @@ use crate::kernels::{Backend, FAR, NEAR};
 use crate::lanes::Layout;
 use crate::packed::Packed;
 
+/// Most tiles in a chunk: more would no longer stay in a second-level cache, fewer would read the weights more often.
+pub(crate) const TILES: usize = 28;
+
 /// How much reading a position's weights costs, in tiles' products with them: they come from memory, and once an image.
 const WEIGHTS: usize = 12;
 
@@ -43,14 +46,6 @@ impl Form {
     /// Values of a transformed tile.
     pub(crate) fn positions(self) -> usize {
         self.inputs() * self.inputs()
-    }
-
-    /// Most tiles in a chunk. With the products' weights they stay in a second-level cache.
-    pub(crate) fn tiles(self) -> usize {
-        match self {
-            Self::Two => 28,
-            Self::Four => 14,
-        }
     }
 
     /// Rows and columns of tiles that cover a map.
