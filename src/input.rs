@@ -2,9 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use densenet_converters::{Source, packed, sha256_of};
+use densenet_converters::{Source, neighbours, packed, sha256_of};
 use memmap2::{Mmap, UncheckedAdvice};
 
 use crate::error::{Error, Result};
@@ -35,7 +35,10 @@ pub fn open<T>(path: &Path, read: impl FnOnce(&Input) -> Result<T>) -> Result<T>
         let wrap = |source| Error::Checkpoint { path: path.to_owned(), source };
         let most = bytes.len().saturating_mul(16).saturating_add(64 << 20);
         let Some(packed) = packed(bytes, most).map_err(wrap)? else {
-            return read(&Input { source: source.releasing(release), release });
+            let names = neighbours(bytes).map_err(wrap)?;
+            return with_neighbours(path, &names, |beside| {
+                read(&Input { source: source.with_neighbours(beside).releasing(release), release })
+            });
         };
         // What a zip inflates to goes to the disk, and is mapped as well.
         let folder = std::env::temp_dir();
@@ -53,12 +56,53 @@ pub fn open<T>(path: &Path, read: impl FnOnce(&Input) -> Result<T>) -> Result<T>
     outcome.map_err(Error::io("map", path))?
 }
 
+/// Maps the files beside one that belong to it, as far as they are there. None is taken from outside its folder, not through a
+/// link either.
+fn with_neighbours<T>(path: &Path, names: &[String], read: impl FnOnce(&[(String, &[u8])]) -> Result<T>) -> Result<T> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut maps = Vec::new();
+    for name in names {
+        let Some(inside) = beneath(folder, name)? else { continue };
+        let file = File::open(&inside).map_err(Error::io("read", &inside))?;
+        let metadata = file.metadata().map_err(Error::io("read", &inside))?;
+        if !metadata.is_file() {
+            return Err(Error::data(&inside, "it is no plain file"));
+        }
+        // An empty file cannot be mapped.
+        let map = if metadata.len() > 0 { Some(map(&file).map_err(Error::io("map", &inside))?) } else { None };
+        maps.push((name.clone(), map));
+    }
+    let files: Vec<_> = maps.iter().map(|(name, map)| (name.clone(), map.as_deref().unwrap_or_default())).collect();
+    read(&files)
+}
+
+/// Where a file of that name lies; `None` if there is none, an error if it leads out of the folder.
+fn beneath(folder: &Path, name: &str) -> Result<Option<PathBuf>> {
+    let path = folder.join(name);
+    let inside = match path.canonicalize() {
+        Ok(inside) => inside,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("read", &path)(error)),
+    };
+    let folder = folder.canonicalize().map_err(Error::io("read", folder))?;
+    if inside.starts_with(&folder) {
+        Ok(Some(inside))
+    } else {
+        Err(Error::data(&path, "it is a link that leads out of the model's folder; refused"))
+    }
+}
+
+#[allow(unsafe_code)]
+fn map(file: &File) -> io::Result<Mmap> {
+    // SAFETY: the map is only read. That another process cuts the file short meanwhile cannot be ruled out; reading beyond its
+    // new end then ends this process (SIGBUS) and gives no wrong values.
+    unsafe { Mmap::map(file) }
+}
+
 /// Maps a file for reading. `release` gives the memory of what was read back; it comes again when it is needed again.
 #[allow(unsafe_code)]
 fn mapped<T>(file: &File, read: impl FnOnce(&[u8], &dyn Fn()) -> T) -> io::Result<T> {
-    // SAFETY: the map is private to this call and only read. That another process cuts the file short meanwhile cannot be
-    // ruled out; reading beyond its new end then ends this process (SIGBUS) and gives no wrong values.
-    let map = unsafe { Mmap::map(file)? };
+    let map = map(file)?;
     let release = || {
         // SAFETY: the pages of a file mapped for reading come back from the file with the same bytes.
         let _ = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::pickle::PickleName;
 use crate::source::Source;
 use crate::tensor::Tensor;
-use crate::{pytorch, safetensors, t7, zip};
+use crate::{caffe, onnx, pytorch, safetensors, t7, zip};
 
 /// The formats that are read, told apart by looking into the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,10 @@ pub enum Format {
     Pickle,
     /// safetensors.
     Safetensors,
+    /// `.caffemodel`.
+    Caffe,
+    /// `.onnx`.
+    Onnx,
 }
 
 impl Format {
@@ -40,6 +44,8 @@ impl Format {
             Self::TorchScript => "torchscript",
             Self::Pickle => "pickle",
             Self::Safetensors => "safetensors",
+            Self::Caffe => "caffe",
+            Self::Onnx => "onnx",
         }
     }
 }
@@ -78,6 +84,8 @@ pub(crate) enum Content<'a> {
     Torch7(t7::File<'a>),
     Pytorch(Format, pytorch::File<'a>),
     Safetensors(BTreeMap<String, String>),
+    Caffe(caffe::File),
+    Onnx(onnx::File),
 }
 
 /// Tells the format by the file's first bytes. What a legacy stream or a zip holds shows later.
@@ -103,10 +111,22 @@ pub fn detect(bytes: &[u8]) -> Result<Format, Error> {
         Err(Error::Unrecognised("this is a Git LFS pointer; `git lfs pull` brings the file itself"))
     } else if bytes.starts_with(&[0x1f, 0x8b]) {
         Err(Error::Unrecognised("this is gzip; unpack it first"))
+    } else if onnx::looks_like(bytes) {
+        Ok(Format::Onnx)
+    } else if caffe::looks_like(bytes) {
+        Ok(Format::Caffe)
     } else if text {
         Err(Error::Unrecognised("this is text"))
     } else {
-        Err(Error::Unrecognised("its first bytes are those of no format (Torch7, PyTorch, safetensors)"))
+        Err(Error::Unrecognised("its first bytes are those of no format that is read"))
+    }
+}
+
+/// The files beside this one that belong to it: those that an ONNX model keeps its tensors in.
+pub fn neighbours(bytes: &[u8]) -> Result<Vec<String>, Error> {
+    match detect(bytes) {
+        Ok(Format::Onnx) => onnx::external_files(bytes),
+        _ => Ok(Vec::new()),
     }
 }
 
@@ -181,6 +201,14 @@ pub fn read<'a>(source: &'a Source) -> Result<Checkpoint<'a>, Error> {
             let (metadata, tensors) = safetensors::read(bytes, &mut budget)?;
             (Content::Safetensors(metadata), tensors, Vec::new())
         }
+        Format::Caffe => {
+            let (file, tensors) = caffe::read(bytes, &mut budget)?;
+            (Content::Caffe(file), tensors, Vec::new())
+        }
+        Format::Onnx => {
+            let (file, tensors) = onnx::read(source, bytes, &mut budget)?;
+            (Content::Onnx(file), tensors, Vec::new())
+        }
     };
     let checkpoint = Checkpoint {
         content,
@@ -191,7 +219,8 @@ pub fn read<'a>(source: &'a Source) -> Result<Checkpoint<'a>, Error> {
     checkpoint.names_are_sound()?;
     // Views may repeat a storage, each within reason; all of them together have to stay so too.
     let total = checkpoint.tensors.iter().try_fold(0, |all: usize, named| all.checked_add(named.tensor.byte_len()));
-    if total.is_none_or(|total| total > bytes.len().saturating_mul(16).saturating_add(64 << 20)) {
+    let all = bytes.len().saturating_add(source.len_beside());
+    if total.is_none_or(|total| total > all.saturating_mul(16).saturating_add(64 << 20)) {
         let format = checkpoint.format().name();
         let reason = "its tensors repeat their storages into far more bytes than the file has; refused".to_owned();
         return Err(Error::Malformed { format, offset: 0, reason });
@@ -206,6 +235,8 @@ impl<'a> Checkpoint<'a> {
             Content::Torch7(_) => Format::Torch7,
             Content::Pytorch(format, _) => *format,
             Content::Safetensors(_) => Format::Safetensors,
+            Content::Caffe(_) => Format::Caffe,
+            Content::Onnx(_) => Format::Onnx,
         }
     }
 
@@ -251,10 +282,11 @@ impl<'a> Checkpoint<'a> {
         self.eps.iter().map(|(path, eps)| (path.as_str(), *eps))
     }
 
-    /// The `__metadata__` of a safetensors header; nothing in other formats.
+    /// The `__metadata__` of a safetensors header, the metadata of an ONNX model; nothing in other formats.
     pub fn metadata(&self) -> Option<&BTreeMap<String, String>> {
         match &self.content {
             Content::Safetensors(metadata) => Some(metadata),
+            Content::Onnx(file) => Some(&file.metadata),
             _ => None,
         }
     }
@@ -264,6 +296,8 @@ impl<'a> Checkpoint<'a> {
         match &self.content {
             Content::Torch7(file) => file.tree(),
             Content::Pytorch(_, file) => file.tree(),
+            Content::Caffe(file) => file.tree(),
+            Content::Onnx(file) => file.tree(),
             Content::Safetensors(_) => {
                 let tensors = self.tensors.iter();
                 tensors

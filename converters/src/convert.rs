@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 
-use densenet_arch::{Config, Metadata, Protocol, Role, recognise};
+use densenet_arch::{Config, Metadata, Protocol, Role, Rounding, recognise};
 
 use crate::checkpoint::{Format, NamedTensor, read};
 use crate::error::Error;
@@ -27,6 +27,10 @@ pub struct Options {
     pub labels: Option<Vec<String>>,
     /// Which network, where the file holds several.
     pub choice: Choice,
+    /// How the poolings round, where the file does not say.
+    pub pooling: Option<Rounding>,
+    /// The batch norms' eps, where the file does not say.
+    pub eps: Option<f64>,
     /// The type of the output's weights, otherwise the file's own. Where one is given, running statistics become F32.
     pub dtype: Option<DType>,
 }
@@ -96,17 +100,21 @@ pub fn convert<'a>(source: &'a Source, options: &Options) -> Result<Conversion<'
         None => recognise(|name| shapes.get(name).map(|shape| shape.to_vec()))?,
     };
     config.validate()?;
-    // eps and head are the file's: from its modules, or from metadata of ours.
-    let config = mapping.known.complete(stated.complete(config));
+    let told = Metadata { pooling: options.pooling, eps: options.eps, ..Metadata::default() };
+    agree("eps", told.eps.as_ref(), mapping.known.eps.or(stated.eps).as_ref(), |eps| format!("{eps:e}"))?;
+    let pooling = mapping.known.pooling.or(stated.pooling);
+    agree("pooling", told.pooling.as_ref(), pooling.as_ref(), |pooling| pooling.name().to_owned())?;
+    // eps, head and rounding are the file's: from its modules, or from metadata of ours.
+    let config = mapping.known.complete(stated.complete(told.complete(config)));
+    config.validate()?;
     let (tensors, report) = account(&config, mapping, options.dtype)?;
 
-    let torch7 = checkpoint.format() == Format::Torch7;
     let origin_sha256 = stated.source_sha256;
     let own = options.protocol.clone().or(stated.protocol);
     let protocol_stated = own.is_some();
     let protocol = match own {
         Some(protocol) => protocol,
-        None => Protocol::named(keymap::default_protocol(torch7, config.stem, config.num_classes))
+        None => Protocol::named(keymap::default_protocol(checkpoint.format(), config.stem, config.num_classes))
             .map_err(|error| Error::Layout(error.to_string()))?,
     };
     let source_sha256 = source.sha256().to_owned();
@@ -115,6 +123,8 @@ pub fn convert<'a>(source: &'a Source, options: &Options) -> Result<Conversion<'
         num_classes: Some(config.num_classes),
         eps: Some(config.eps),
         head: Some(config.head),
+        // What every other program takes for granted need not be said.
+        pooling: Some(config.pooling).filter(|&pooling| pooling != Rounding::Floor),
         protocol: Some(protocol.clone()),
         labels: options.labels.clone().or(stated.labels),
         ..source_metadata(checkpoint.format(), &source_sha256)
@@ -131,6 +141,18 @@ pub fn convert<'a>(source: &'a Source, options: &Options) -> Result<Conversion<'
         tensors,
         report,
     })
+}
+
+/// Refuses an option that contradicts the file.
+fn agree<T: PartialEq>(what: &str, told: Option<&T>, said: Option<&T>, show: fn(&T) -> String) -> Result<(), Error> {
+    match (told, said) {
+        (Some(told), Some(said)) if told != said => Err(Error::Choice(format!(
+            "the file says {what} {}, and {} was asked for; --{what} is for files that do not say",
+            show(said),
+            show(told)
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Works in what the folds ask for, takes what the network has, in its order, and says what became of the rest.

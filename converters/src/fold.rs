@@ -19,8 +19,14 @@ pub(crate) enum Fold {
     StdToVar { norm: String, eps: f64 },
     /// Another eps than the network's: var + from = (var + from - to) + to.
     Eps { norm: String, from: f64, to: f64 },
-    /// A batch norm without scale and shift.
+    /// A batch norm without scale, shift or both.
     Affine { norm: String },
+    /// Mean and variance were multiplied by `factor`, as Caffe accumulates them.
+    Factor { norm: String },
+    /// A second scale and shift follow: `second.weight`, `second.bias`.
+    Second { norm: String },
+    /// The batch norm was folded into the convolution before it, and its bias is all that is left of it.
+    Absorbed { norm: String, conv: String },
     /// A factor on a layer's input or output: a dropout that scales at evaluation, a pooling that sums.
     Scale { layer: String, factor: f64, of_input: bool },
 }
@@ -58,12 +64,26 @@ pub(crate) fn apply(config: &Config, folds: &[Fold], tensors: &mut Named) -> Res
             Fold::Affine { norm } => {
                 for (field, value) in [("weight", 1.0), ("bias", 0.0)] {
                     let Some(mean) = tensors.get(&format!("{norm}.running_mean")) else { continue };
-                    let values = vec![value; mean.elements()];
-                    let made = Tensor::of_f64(DType::F32, mean.shape().to_vec(), &values).map_err(Error::Layout)?;
-                    let name = format!("{norm}.{field}");
-                    tensors.insert(name.clone(), made);
-                    done.made.push(Made { target: name, why: format!("{value}: the batch norm is not affine") });
+                    let shape = mean.shape().to_vec();
+                    let why = format!("{value}: the batch norm is not affine");
+                    make(tensors, &mut done, format!("{norm}.{field}"), (shape, value), why)?;
                 }
+            }
+            Fold::Factor { norm } => factor(norm, tensors, &mut done)?,
+            Fold::Second { norm } => second(norm, tensors, &mut done)?,
+            Fold::Absorbed { norm, conv } => {
+                let Some(bias) = tensors.remove(&format!("{conv}.bias")) else { continue };
+                let why = |value: &str| format!("{value}: the batch norm was folded into {conv}");
+                let one = "such that var + eps is 1";
+                for (field, value, said) in
+                    [("weight", 1.0, "1"), ("running_mean", 0.0, "0"), ("running_var", 1.0 - config.eps, one)]
+                {
+                    let made = (bias.shape().to_vec(), value);
+                    make(tensors, &mut done, format!("{norm}.{field}"), made, why(said))?;
+                }
+                let name = format!("{norm}.bias");
+                tensors.insert(name.clone(), bias);
+                done.into.push((format!("{conv}.bias"), vec![name]));
             }
             Fold::Scale { layer, factor, of_input } => {
                 // A batch norm's input x * f: its weight grows by f and its mean shrinks; anything else is linear.
@@ -85,6 +105,73 @@ pub(crate) fn apply(config: &Config, folds: &[Fold], tensors: &mut Named) -> Res
     }
     biases(config, tensors, &mut done)?;
     Ok(done)
+}
+
+/// A tensor of one value, where there is none.
+fn make(
+    tensors: &mut Named,
+    done: &mut Done,
+    name: String,
+    (shape, value): (Vec<usize>, f64),
+    why: String,
+) -> Result<(), Error> {
+    if !tensors.contains_key(&name) {
+        let elements = shape.iter().product();
+        let made = Tensor::of_f64(DType::F32, shape, &vec![value; elements]).map_err(Error::Layout)?;
+        tensors.insert(name.clone(), made);
+        done.made.push(Made { target: name, why });
+    }
+    Ok(())
+}
+
+/// Divides mean and variance by the factor that they were multiplied by; all are zero where that is 0.
+fn factor(norm: &str, tensors: &mut Named, done: &mut Done) -> Result<(), Error> {
+    let name = format!("{norm}.factor");
+    let Some(tensor) = tensors.remove(&name) else { return Ok(()) };
+    let [factor] = tensor.to_f64()?[..] else {
+        return Err(Error::Layout(format!("{name} has {} values where one is expected", tensor.elements())));
+    };
+    let statistics = ["running_mean", "running_var"].map(|field| format!("{norm}.{field}"));
+    if factor != 1.0 {
+        for name in &statistics {
+            edit(tensors, name, |value| *value = if factor == 0.0 { 0.0 } else { *value / factor })?;
+            done.changed(name.clone(), format!("divided by {factor}, its factor"));
+        }
+    }
+    done.into.push((name, statistics.to_vec()));
+    Ok(())
+}
+
+/// (x * w1 + b1) * w2 + b2 is x * (w1 * w2) + (b1 * w2 + b2).
+fn second(norm: &str, tensors: &mut Named, done: &mut Done) -> Result<(), Error> {
+    let [weight, bias] = ["weight", "bias"].map(|field| format!("{norm}.{field}"));
+    let mut take = |field: &str| {
+        let name = format!("{norm}.second.{field}");
+        let values = tensors.remove(&name).map(|tensor| tensor.to_f64()).transpose()?;
+        Ok::<_, Error>(values.map(|values| (name, values)))
+    };
+    let (factors, summands) = (take("weight")?, take("bias")?);
+    let fits = |tensor: &str, values: &[f64]| tensors.get(tensor).is_some_and(|own| own.elements() == values.len());
+    for (_, values) in factors.iter().chain(&summands) {
+        if !fits(&weight, values) || !fits(&bias, values) {
+            return Err(Error::Layout(format!("the second scale and shift behind {norm} have other sizes")));
+        }
+    }
+    if let Some((name, values)) = factors {
+        for own in [&weight, &bias] {
+            let mut factors = values.iter();
+            edit(tensors, own, |value| *value *= factors.next().copied().unwrap_or(1.0))?;
+            done.changed(own.clone(), "multiplied by the scale of the layer behind".into());
+        }
+        done.into.push((name, vec![weight, bias.clone()]));
+    }
+    if let Some((name, values)) = summands {
+        let mut summands = values.iter();
+        edit(tensors, &bias, |value| *value += summands.next().copied().unwrap_or(0.0))?;
+        done.changed(bias.clone(), "plus the shift of the layer behind".into());
+        done.into.push((name, vec![bias]));
+    }
+    Ok(())
 }
 
 /// norm(x + b) with mean m is norm(x) with mean m - b: each channel that a convolution makes is read by batch norms only.
@@ -155,7 +242,7 @@ fn readers(config: &Config, wanted: impl Fn(&str) -> bool) -> Vec<(String, Vec<(
     all
 }
 
-fn edit(tensors: &mut Named, name: &str, change: impl Fn(&mut f64)) -> Result<(), Error> {
+fn edit(tensors: &mut Named, name: &str, change: impl FnMut(&mut f64)) -> Result<(), Error> {
     let Some(tensor) = tensors.get(name) else { return Ok(()) };
     if tensor.repeats() {
         return Err(Error::Layout(format!("{name} repeats its storage, and would have to be changed")));
@@ -234,6 +321,45 @@ mod tests {
         assert_eq!(values(&tensors, "classifier.weight"), [1.5]);
         assert_eq!(values(&tensors, "classifier.bias"), [0.75]);
         assert_eq!((done.changes.len(), done.made.len()), (6, 2));
+    }
+
+    #[test]
+    fn factors_and_second_scales_keep_the_function() {
+        let norm = "features.norm5".to_owned();
+        let mut tensors = Named::from([
+            ("features.norm5.running_mean".into(), vector(&[6.0, 1.0])),
+            ("features.norm5.running_var".into(), vector(&[8.0, 2.0])),
+            ("features.norm5.factor".into(), vector(&[2.0])),
+            ("features.norm5.weight".into(), vector(&[3.0, 5.0])),
+            ("features.norm5.second.weight".into(), vector(&[2.0, -1.0])),
+            ("features.norm5.second.bias".into(), vector(&[0.5, 0.25])),
+        ]);
+        let folds = [Fold::Factor { norm: norm.clone() }, Fold::Affine { norm: norm.clone() }, Fold::Second { norm }];
+        apply(&Config::imagenet(&[1], 1, 1), &folds, &mut tensors).unwrap();
+        assert_eq!(values(&tensors, "features.norm5.running_mean"), [3.0, 0.5]);
+        assert_eq!(values(&tensors, "features.norm5.running_var"), [4.0, 1.0]);
+        assert_eq!(values(&tensors, "features.norm5.weight"), [6.0, -5.0]);
+        assert_eq!(values(&tensors, "features.norm5.bias"), [0.5, 0.25]);
+        assert_eq!(tensors.len(), 4);
+        // Caffe's own rule for statistics that were never accumulated.
+        tensors.insert("features.norm5.factor".into(), vector(&[0.0]));
+        let folds = [Fold::Factor { norm: "features.norm5".into() }];
+        apply(&Config::imagenet(&[1], 1, 1), &folds, &mut tensors).unwrap();
+        assert_eq!(values(&tensors, "features.norm5.running_var"), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn an_absorbed_norm_is_its_bias() {
+        let mut tensors = Named::from([
+            ("features.conv0.weight".into(), vector(&[5.0, 6.0])),
+            ("features.conv0.bias".into(), vector(&[1.0, -2.0])),
+        ]);
+        let folds = [Fold::Absorbed { norm: "features.norm0".into(), conv: "features.conv0".into() }];
+        let config = Config { eps: 0.25, ..Config::imagenet(&[1], 1, 2) };
+        let done = apply(&config, &folds, &mut tensors).unwrap();
+        assert_eq!(values(&tensors, "features.norm0.bias"), [1.0, -2.0]);
+        assert_eq!(values(&tensors, "features.norm0.running_var"), [0.75, 0.75]);
+        assert_eq!((done.made.len(), done.into.len(), tensors.len()), (3, 1, 5));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use densenet_arch::Stem;
 
+use crate::checkpoint::Format;
 use crate::error::Error;
 
 /// Which network to take where a file holds several.
@@ -196,12 +197,13 @@ fn number(text: &str) -> Option<i64> {
 }
 
 /// The protocol of a network whose file names none.
-pub(crate) fn default_protocol(torch7: bool, stem: Stem, num_classes: usize) -> &'static str {
-    match (stem, torch7) {
+pub(crate) fn default_protocol(format: Format, stem: Stem, num_classes: usize) -> &'static str {
+    match (stem, format) {
         (Stem::Cifar, _) if num_classes == 100 => "cifar100",
         (Stem::Cifar, _) => "cifar10",
-        (Stem::Imagenet, true) => "torch7",
-        (Stem::Imagenet, false) => "pil-bilinear",
+        (Stem::Imagenet, Format::Torch7) => "torch7",
+        (Stem::Imagenet, Format::Caffe) => "opencv-bilinear",
+        (Stem::Imagenet, _) => "pil-bilinear",
     }
 }
 

@@ -9,14 +9,17 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod alloc;
+mod caffe;
 mod checkpoint;
 mod convert;
 mod cursor;
 mod error;
 mod float;
 mod fold;
+mod graph;
 mod keymap;
 mod mapping;
+mod onnx;
 mod pickle;
 mod pytorch;
 mod report;
@@ -25,10 +28,11 @@ mod source;
 mod storage;
 pub mod t7;
 mod tensor;
+mod wire;
 mod write;
 mod zip;
 
-pub use checkpoint::{Checkpoint, Format, NamedTensor, Node, Packed, detect, member, packed, read};
+pub use checkpoint::{Checkpoint, Format, NamedTensor, Node, Packed, detect, member, neighbours, packed, read};
 pub use convert::{Conversion, Options, TOOL, convert};
 pub use error::{Error, ErrorKind};
 pub use keymap::Choice;

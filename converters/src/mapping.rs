@@ -52,6 +52,8 @@ impl<'a> Mapping<'a> {
     pub(crate) fn of(checkpoint: &Checkpoint<'a>, choice: &Choice) -> Result<Self, Error> {
         match &checkpoint.content {
             Content::Torch7(file) => Self::of_torch7(file, choice),
+            Content::Caffe(file) => file.mapping(own(checkpoint)),
+            Content::Onnx(file) => file.mapping(own(checkpoint)),
             _ => Self::of_state_dict(checkpoint, choice),
         }
     }
@@ -114,6 +116,11 @@ impl<'a> Mapping<'a> {
         }
         Ok(Self { mapped, known, folds })
     }
+}
+
+/// Every tensor under its own name.
+fn own<'a>(checkpoint: &Checkpoint<'a>) -> Vec<(String, Tensor<'a>)> {
+    checkpoint.tensors().iter().map(|named| (named.name.clone(), named.tensor.clone())).collect()
 }
 
 /// A classifier that was replaced, as `Sequential(Linear, …)` or under another name, if there is only one that it can be.

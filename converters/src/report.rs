@@ -76,6 +76,10 @@ pub enum Change {
     Renamed,
     /// It had this shape.
     Reshaped(Vec<usize>),
+    /// It had this shape, and its dimensions another order.
+    Transposed(Vec<usize>),
+    /// Its kernels were stored back to front.
+    Flipped,
     /// It had this type.
     Cast(&'static str),
     /// Another part of the source was worked into it.
@@ -87,6 +91,8 @@ impl fmt::Display for Change {
         match self {
             Self::Renamed => write!(f, "renamed"),
             Self::Reshaped(from) => write!(f, "reshaped from {from:?}"),
+            Self::Transposed(from) => write!(f, "transposed from {from:?}"),
+            Self::Flipped => write!(f, "kernels flipped"),
             Self::Cast(from) => write!(f, "cast from {from}"),
             Self::Folded(what) => write!(f, "folded: {what}"),
         }

@@ -13,6 +13,7 @@ pub struct Source<'b> {
     unpacked_file: OnceLock<Vec<u8>>,
     unpacked_pickle: OnceLock<Vec<u8>>,
     member: Option<&'b [u8]>,
+    beside: &'b [(String, &'b [u8])],
     release: Release<'b>,
 }
 
@@ -46,6 +47,7 @@ impl<'b> Source<'b> {
             unpacked_file: OnceLock::new(),
             unpacked_pickle: OnceLock::new(),
             member: None,
+            beside: &[],
             release: Release::default(),
         }
     }
@@ -65,6 +67,22 @@ impl<'b> Source<'b> {
     #[must_use]
     pub fn with_member(self, member: &'b [u8]) -> Self {
         Self { member: Some(member), ..self }
+    }
+
+    /// The same file with those beside it that [`neighbours`](crate::neighbours) named, as far as they are there.
+    #[must_use]
+    pub fn with_neighbours(self, beside: &'b [(String, &'b [u8])]) -> Self {
+        Self { beside, ..self }
+    }
+
+    /// A file beside this one, by the name that this one gives it.
+    pub(crate) fn beside(&self, name: &str) -> Option<&'b [u8]> {
+        self.beside.iter().find(|(known, _)| known == name).map(|(_, bytes)| *bytes)
+    }
+
+    /// Bytes of all files beside this one.
+    pub(crate) fn len_beside(&self) -> usize {
+        self.beside.iter().map(|(_, bytes)| bytes.len()).sum()
     }
 
     pub(crate) fn release(&self) -> Release<'b> {

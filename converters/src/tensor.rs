@@ -149,6 +149,19 @@ impl<'a> Tensor<'a> {
         Ok(Self { dtype: self.dtype, ..view })
     }
 
+    /// The same elements with the dimensions in another order: `order` names one of this tensor's for each of the new one's.
+    pub(crate) fn permute(&self, order: &[usize]) -> Result<Self, String> {
+        let pick = |from: &[usize]| order.iter().map(|&at| from.get(at).copied()).collect::<Option<Vec<_>>>();
+        let mut sorted = order.to_vec();
+        sorted.sort_unstable();
+        match (pick(&self.shape), pick(&self.strides)) {
+            (Some(shape), Some(strides)) if sorted.iter().copied().eq(0..self.shape.len()) => {
+                Ok(Self { shape, strides, ..self.clone() })
+            }
+            _ => Err(format!("shape {:?} has no dimensions {order:?}", self.shape)),
+        }
+    }
+
     /// The same values in another float type, rounded to the nearest, ties to even, as they are read.
     pub(crate) fn cast(self, dtype: DType) -> Self {
         debug_assert!(self.stored.is_float() && dtype.is_float());
@@ -339,6 +352,14 @@ mod tests {
         assert_eq!(view(&[3, 2], &[1, 3], 0).unwrap(), [0, 3, 1, 4, 2, 5]);
         assert_eq!(view(&[2, 2], &[2, 2], 1).unwrap(), [1, 3, 3, 5]);
         assert_eq!(view(&[2, 2], &[0, 4], 1).unwrap(), [1, 5, 1, 5]);
+    }
+
+    #[test]
+    fn dimensions_change_places() {
+        let matrix = Tensor::contiguous(DType::U8, vec![2, 3], Storage::plain(&BYTES)).unwrap();
+        let transposed = matrix.permute(&[1, 0]).unwrap();
+        assert_eq!((transposed.shape(), transposed.to_bytes().unwrap()), (&[3, 2][..], vec![0, 3, 1, 4, 2, 5]));
+        assert!(matrix.permute(&[0, 0]).is_err() && matrix.permute(&[0]).is_err() && matrix.permute(&[0, 2]).is_err());
     }
 
     #[test]

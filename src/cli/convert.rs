@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use densenet_arch::networks;
+use densenet_arch::{Rounding, networks};
 use densenet_converters::{Choice, Conversion, DType, Options, Source, read as read_checkpoint, write_raw};
 use densenet_zoo::input::{self, Input};
 use densenet_zoo::store::{complete, convert};
@@ -18,7 +18,7 @@ use super::{Format, ProtocolArg, output};
 #[derive(Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct Convert {
-    /// Torch7, PyTorch or safetensors; told apart by looking into the file.
+    /// A checkpoint of any format; told apart by looking into the file.
     input: PathBuf,
     /// The safetensors file; a folder if it is one or ends in `/`; `-` is stdout.
     #[arg(short, long, value_name = "FILE|DIR/|-")]
@@ -27,7 +27,7 @@ pub(super) struct Convert {
     #[arg(long)]
     force: bool,
     /// Any tensors under their own names, no DenseNet asked for.
-    #[arg(long, conflicts_with_all = ["arch", "allow_unused", "protocol", "dtype", "prefix", "prefer", "hf_folder"])]
+    #[arg(long, conflicts_with_all = ["arch", "allow_unused", "protocol", "dtype", "prefix", "prefer", "hf_folder", "pooling", "eps"])]
     raw: bool,
     /// The network that the tensors must fit, by name.
     #[arg(long)]
@@ -44,6 +44,12 @@ pub(super) struct Convert {
     /// Type of the weights, rounded to the nearest; running statistics become f32. Otherwise the file's own.
     #[arg(long, value_enum)]
     dtype: Option<Float>,
+    /// How the poolings round, where the file does not say: floor unless told, which `caffe` itself did not.
+    #[arg(long, value_enum)]
+    pooling: Option<Pooling>,
+    /// What the batch norms add to the variance, where the file does not say.
+    #[arg(long, value_name = "X")]
+    eps: Option<f64>,
     /// Make the output a folder of model.safetensors and config.json, as timm and the Hugging Face Hub have it.
     #[arg(long)]
     hf_folder: bool,
@@ -67,6 +73,14 @@ enum Float {
     F32,
     F16,
     Bf16,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Pooling {
+    /// Windows that hang over the edge are left out.
+    Floor,
+    /// They count.
+    Ceil,
 }
 
 /// Where the output goes.
@@ -107,6 +121,11 @@ impl Convert {
             protocol: self.protocol.stated()?,
             labels: None,
             choice: Choice { prefix: self.prefix.clone(), ema: matches!(self.prefer, Some(Prefer::Ema)) },
+            pooling: self.pooling.map(|pooling| match pooling {
+                Pooling::Floor => Rounding::Floor,
+                Pooling::Ceil => Rounding::Ceil,
+            }),
+            eps: self.eps,
             dtype: self.dtype.map(|dtype| match dtype {
                 Float::F32 => DType::F32,
                 Float::F16 => DType::F16,
@@ -163,7 +182,7 @@ impl Convert {
         let config = &conversion.config;
         let stated = if conversion.protocol_stated { "" } else { " (its network's default; --protocol to change)" };
         format!(
-            "{} ({}, sha256 {})\n  {}, {} parameters, {} classes, eps {:e}, head {}\n  {}\n  protocol {}{stated}\n{} (sha256 {sha256})",
+            "{} ({}, sha256 {})\n  {}, {} parameters, {} classes, eps {:e}, head {}{}\n  {}\n  protocol {}{stated}\n{} (sha256 {sha256})",
             self.input.display(),
             conversion.format.name(),
             conversion.source_sha256,
@@ -172,6 +191,7 @@ impl Convert {
             config.num_classes,
             config.eps,
             config.head.name(),
+            if config.pooling == Rounding::Ceil { ", poolings rounded up" } else { "" },
             conversion.report,
             conversion.protocol.name,
             target.show(),

@@ -1,0 +1,85 @@
+//! Files of Caffe, MXNet, ONNX and Keras, against what those frameworks computed.
+
+use std::path::Path;
+
+use candle_core::Device;
+use densenet_arch::{Channels, Config, Head, Rounding};
+use densenet_converters::{Options, Source, convert};
+use densenet_zoo::data::npy;
+use densenet_zoo::parity::Difference;
+use densenet_zoo::runner::{Backend, Convolutions, Runner};
+use densenet_zoo::store::Store;
+
+use super::{bytes, tensors, written};
+use crate::run::{path, run};
+
+/// (images, channels, height, width), also of an image whose channels come last.
+fn input(name: &str) -> (Vec<f32>, (usize, usize)) {
+    let (shape, values) = npy::read_f32(&bytes(name)).unwrap();
+    if shape[1] == 3 {
+        return (values, (shape[2], shape[3]));
+    }
+    let [images, height, width, channels] = shape[..] else { panic!("{shape:?}") };
+    let plane = height * width;
+    let at = |index: usize| {
+        let (image, channel, pixel) = (index / (channels * plane), index / plane % channels, index % plane);
+        values[(image * plane + pixel) * channels + channel]
+    };
+    ((0..images * channels * plane).map(at).collect(), (height, width))
+}
+
+/// The network of a file, as the engine and candle run it, gives what its framework gave.
+fn gives(model: &Path, image: &str, output: &str) -> Config {
+    let (_, expected) = npy::read_f32(&bytes(output)).unwrap();
+    let (images, size) = input(image);
+    let model = Store::open(&[]).unwrap().model(model.to_str().unwrap(), &mut densenet_registry::Silent).unwrap();
+    for backend in [Backend::Candle, Backend::Engine { threads: 2, convolutions: Convolutions::Exact }] {
+        let mut runner = Runner::new(&model, backend, &Device::Cpu).unwrap();
+        let found = runner.run(&images, size).unwrap();
+        assert_eq!(found.len(), expected.len());
+        let difference = Difference::between(&found, &expected);
+        assert!(difference.absolute <= 2e-6, "{output}, {}: {difference:?}", runner.name());
+    }
+    model.config
+}
+
+/// Converts with these arguments, and compares what was written.
+fn converts(model: &str, arguments: &[&str], image: &str, output: &str) -> Config {
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("out.safetensors");
+    let input = path(model);
+    let outcome = run(folder.path(), &[&["convert", &input, "-o", to.to_str().unwrap()], arguments].concat());
+    assert_eq!(outcome.code, 0, "{model}: {}", outcome.stderr);
+    gives(&to, image, output)
+}
+
+#[test]
+fn caffe_pools_up_or_down_as_it_is_told() {
+    let model = "caffe/tiny_python_written.caffemodel";
+    let down = converts(model, &[], "caffe/input_64.npy", "caffe/output_64_ceil_mode_false.npy");
+    assert_eq!((down.eps, down.head, down.pooling), (1e-5, Head::Logits, Rounding::Floor));
+    let up = converts(model, &["--pooling", "ceil"], "caffe/input_64.npy", "caffe/output_64_ceil_mode_true.npy");
+    assert_eq!(up.pooling, Rounding::Ceil);
+    gives(path(model).as_ref(), "caffe/input_64.npy", "caffe/output_64_ceil_mode_false.npy");
+    // What shicai's README asks of an image.
+    let file = bytes(model);
+    let source = Source::new(&file);
+    let conversion = convert(&source, &Options::default()).unwrap();
+    assert_eq!((conversion.protocol.name.as_str(), conversion.protocol.channels), ("opencv-bilinear", Channels::Bgr));
+    assert_eq!(conversion.protocol.mean, [103.94, 116.78, 123.68]);
+}
+
+#[test]
+fn onnx_with_and_without_its_batch_norms_folded() {
+    for model in ["onnx/tiny_nofold.onnx", "onnx/tiny_folded.onnx"] {
+        gives(path(model).as_ref(), "pytorch/tiny_input_64.npy", "pytorch/tiny_output_64.npy");
+        let config = converts(model, &[], "pytorch/tiny_input_75x53.npy", "pytorch/tiny_output_75x53.npy");
+        assert_eq!((config.eps, config.pooling), (1e-5, Rounding::Floor));
+    }
+    // Unfolded, the tensors are those that the export was made from, bit for bit.
+    let file = bytes("onnx/tiny_nofold.onnx");
+    let source = Source::new(&file);
+    let conversion = convert(&source, &Options::default()).unwrap();
+    let expected = tensors(&bytes("pytorch/tiny_expected.safetensors"));
+    assert!(super::uncounted(tensors(&written(&conversion))) == super::uncounted(expected));
+}
