@@ -35,7 +35,8 @@ pub fn open<T>(path: &Path, read: impl FnOnce(&Input) -> Result<T>) -> Result<T>
         let wrap = |source| Error::Checkpoint { path: path.to_owned(), source };
         let most = bytes.len().saturating_mul(16).saturating_add(64 << 20);
         let Some(packed) = packed(bytes, most).map_err(wrap)? else {
-            let names = neighbours(bytes).map_err(wrap)?;
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            let names = neighbours(bytes, &file).map_err(wrap)?;
             return with_neighbours(path, &names, |beside| {
                 read(&Input { source: source.with_neighbours(beside).releasing(release), release })
             });

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::pickle::PickleName;
 use crate::source::Source;
 use crate::tensor::Tensor;
-use crate::{caffe, onnx, pytorch, safetensors, t7, zip};
+use crate::{caffe, mxnet, onnx, pytorch, safetensors, t7, zip};
 
 /// The formats that are read, told apart by looking into the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub enum Format {
     Caffe,
     /// `.onnx`.
     Onnx,
+    /// `.params`.
+    Mxnet,
 }
 
 impl Format {
@@ -46,6 +48,7 @@ impl Format {
             Self::Safetensors => "safetensors",
             Self::Caffe => "caffe",
             Self::Onnx => "onnx",
+            Self::Mxnet => "mxnet",
         }
     }
 }
@@ -86,6 +89,7 @@ pub(crate) enum Content<'a> {
     Safetensors(BTreeMap<String, String>),
     Caffe(caffe::File),
     Onnx(onnx::File),
+    Mxnet(mxnet::File),
 }
 
 /// Tells the format by the file's first bytes. What a legacy stream or a zip holds shows later.
@@ -99,6 +103,8 @@ pub fn detect(bytes: &[u8]) -> Result<Format, Error> {
         Ok(Format::PytorchZip)
     } else if safetensors::looks_like(bytes) {
         Ok(Format::Safetensors)
+    } else if mxnet::looks_like(bytes) {
+        Ok(Format::Mxnet)
     } else if t7::looks_like(bytes) {
         Ok(Format::Torch7)
     } else if pytorch::looks_like_tar(bytes) {
@@ -122,10 +128,12 @@ pub fn detect(bytes: &[u8]) -> Result<Format, Error> {
     }
 }
 
-/// The files beside this one that belong to it: those that an ONNX model keeps its tensors in.
-pub fn neighbours(bytes: &[u8]) -> Result<Vec<String>, Error> {
+/// The files beside one called `file` that belong to it, if they are there: those that an ONNX model keeps its tensors in, the
+/// symbol of MXNet's.
+pub fn neighbours(bytes: &[u8], file: &str) -> Result<Vec<String>, Error> {
     match detect(bytes) {
         Ok(Format::Onnx) => onnx::external_files(bytes),
+        Ok(Format::Mxnet) => Ok(mxnet::symbol_file(file).into_iter().collect()),
         _ => Ok(Vec::new()),
     }
 }
@@ -209,6 +217,10 @@ pub fn read<'a>(source: &'a Source) -> Result<Checkpoint<'a>, Error> {
             let (file, tensors) = onnx::read(source, bytes, &mut budget)?;
             (Content::Onnx(file), tensors, Vec::new())
         }
+        Format::Mxnet => {
+            let (file, tensors) = mxnet::read(source, bytes, &mut budget)?;
+            (Content::Mxnet(file), tensors, Vec::new())
+        }
     };
     let checkpoint = Checkpoint {
         content,
@@ -237,6 +249,7 @@ impl<'a> Checkpoint<'a> {
             Content::Safetensors(_) => Format::Safetensors,
             Content::Caffe(_) => Format::Caffe,
             Content::Onnx(_) => Format::Onnx,
+            Content::Mxnet(_) => Format::Mxnet,
         }
     }
 
@@ -291,6 +304,12 @@ impl<'a> Checkpoint<'a> {
         }
     }
 
+    /// Every tensor, for people.
+    fn list(&self) -> impl Iterator<Item = Node> {
+        let tensors = self.tensors.iter();
+        tensors.map(|t| Node { name: t.name.clone(), text: t.tensor.describe(), children: Vec::new() })
+    }
+
     /// What the file holds: modules of a `.t7`, dictionaries of a `.pth`, tensors of a safetensors file.
     pub fn tree(&self) -> Vec<Node> {
         match &self.content {
@@ -298,12 +317,8 @@ impl<'a> Checkpoint<'a> {
             Content::Pytorch(_, file) => file.tree(),
             Content::Caffe(file) => file.tree(),
             Content::Onnx(file) => file.tree(),
-            Content::Safetensors(_) => {
-                let tensors = self.tensors.iter();
-                tensors
-                    .map(|t| Node { name: t.name.clone(), text: t.tensor.describe(), children: Vec::new() })
-                    .collect()
-            }
+            Content::Mxnet(file) => self.list().chain(file.tree()).collect(),
+            Content::Safetensors(_) => self.list().collect(),
         }
     }
 }

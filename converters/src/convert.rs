@@ -107,6 +107,11 @@ pub fn convert<'a>(source: &'a Source, options: &Options) -> Result<Conversion<'
     // eps, head and rounding are the file's: from its modules, or from metadata of ours.
     let config = mapping.known.complete(stated.complete(told.complete(config)));
     config.validate()?;
+    if let Some(question) = mapping.asks.filter(|_| options.eps.is_none() || options.pooling.is_none()) {
+        return Err(Error::Choice(question.to_owned()));
+    }
+    let usual = keymap::default_protocol(checkpoint.format(), config.stem, config.num_classes);
+    let usual = mapping.protocol.unwrap_or(usual);
     let (tensors, report) = account(&config, mapping, options.dtype)?;
 
     let origin_sha256 = stated.source_sha256;
@@ -114,8 +119,7 @@ pub fn convert<'a>(source: &'a Source, options: &Options) -> Result<Conversion<'
     let protocol_stated = own.is_some();
     let protocol = match own {
         Some(protocol) => protocol,
-        None => Protocol::named(keymap::default_protocol(checkpoint.format(), config.stem, config.num_classes))
-            .map_err(|error| Error::Layout(error.to_string()))?,
+        None => Protocol::named(usual).map_err(|error| Error::Layout(error.to_string()))?,
     };
     let source_sha256 = source.sha256().to_owned();
     let metadata = Metadata {

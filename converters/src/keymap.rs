@@ -61,30 +61,41 @@ fn is_averaged(path: &str) -> bool {
 
 /// The names of one code base.
 #[derive(Debug)]
-struct Layout {
+pub(crate) struct Layout {
     /// Names of the first convolution, one of which is always there.
     anchors: &'static [&'static str],
     /// From its names to torchvision's; the first that fits counts. `#` is a number, in the target with what is added to
-    /// it; `*` the rest.
+    /// it; `?` one that is left out; `*`, which ends every rule, the rest.
     rules: &'static [(&'static str, &'static str)],
+    /// What its networks add to the variance, where its files do not say.
+    pub(crate) eps: Option<f64>,
+    /// How its networks take an image, where that is not the format's usual way.
+    pub(crate) protocol: Option<&'static str>,
 }
 
-const LAYOUTS: [Layout; 3] = [
+impl Layout {
+    const fn plain(anchors: &'static [&'static str], rules: &'static [(&'static str, &'static str)]) -> Self {
+        Self { anchors, rules, eps: None, protocol: None }
+    }
+}
+
+/// The names of PyTorch's code bases, and of what is written here.
+pub(crate) const PYTORCH: &[Layout] = &[
     // torchvision and timm; before 2018 with `norm.1` for `norm1`; gpleiss's network ends in `norm_final`.
-    Layout {
-        anchors: &["features.conv0.weight"],
-        rules: &[
+    Layout::plain(
+        &["features.conv0.weight"],
+        &[
             ("features.norm_final.*", "features.norm5.*"),
             ("features.denseblock#.denselayer#.norm.#.*", "features.denseblock#+0.denselayer#+0.norm#+0.*"),
             ("features.denseblock#.denselayer#.conv.#.*", "features.denseblock#+0.denselayer#+0.conv#+0.*"),
             ("features.*", "features.*"),
             ("classifier.*", "classifier.*"),
         ],
-    },
+    ),
     // pytorchcv (osmr/imgclsmob): ImageNet stem, CIFAR stem, layers with and without bottleneck.
-    Layout {
-        anchors: &["features.init_block.conv.weight", "features.init_block.weight"],
-        rules: &[
+    Layout::plain(
+        &["features.init_block.conv.weight", "features.init_block.weight"],
+        &[
             ("features.init_block.conv.*", "features.conv0.*"),
             ("features.init_block.bn.*", "features.norm0.*"),
             ("features.init_block.*", "features.conv0.*"),
@@ -97,11 +108,11 @@ const LAYOUTS: [Layout; 3] = [
             ("features.post_activ.bn.*", "features.norm5.*"),
             ("output.*", "classifier.*"),
         ],
-    },
+    ),
     // mmpretrain: a backbone and a head, counted from 0; the last "transition" is the last norm.
-    Layout {
-        anchors: &["backbone.stem.0.weight"],
-        rules: &[
+    Layout::plain(
+        &["backbone.stem.0.weight"],
+        &[
             ("backbone.stem.0.*", "features.conv0.*"),
             ("backbone.stem.1.*", "features.norm0.*"),
             ("backbone.stages.#.block.#.*", "features.denseblock#+1.denselayer#+1.*"),
@@ -109,6 +120,59 @@ const LAYOUTS: [Layout; 3] = [
             ("backbone.transitions.#.*", "features.transition#+1.*"),
             ("head.fc.*", "classifier.*"),
         ],
+    ),
+];
+
+/// The names of layers in ports to other frameworks, as names.rs makes paths of them.
+pub(crate) const PORTS: &[Layout] = &[
+    // shicai's Caffe names, as Caffe, MXNet and Keras have them: blocks from 2, a second scale behind each batch norm, and in the
+    // largest network a number more before `blk`.
+    Layout {
+        protocol: Some("opencv-bilinear"),
+        ..Layout::plain(
+            &["conv1.weight"],
+            &[
+                ("conv1_bn.*", "features.norm0.*"),
+                ("conv1_scale.*", "features.norm0.second.*"),
+                ("conv1.*", "features.conv0.*"),
+                ("conv#_#_x#_bn.*", "features.denseblock#-1.denselayer#+0.norm#+0.*"),
+                ("conv#_#_x#_scale.*", "features.denseblock#-1.denselayer#+0.norm#+0.second.*"),
+                ("conv#_#_x#.*", "features.denseblock#-1.denselayer#+0.conv#+0.*"),
+                ("conv#_blk_bn.*", "features.transition#-1.norm.*"),
+                ("conv#_?_blk_bn.*", "features.transition#-1.norm.*"),
+                ("conv#_blk_scale.*", "features.transition#-1.norm.second.*"),
+                ("conv#_?_blk_scale.*", "features.transition#-1.norm.second.*"),
+                ("conv#_blk.*", "features.transition#-1.conv.*"),
+                ("conv#_?_blk.*", "features.transition#-1.conv.*"),
+                ("fc?.*", "classifier.*"),
+            ],
+        )
+    },
+    // keras.applications; its pools are the transitions.
+    Layout {
+        eps: Some(1.001e-5),
+        ..Layout::plain(
+            &["conv1_conv.weight"],
+            &[
+                ("conv1_conv.*", "features.conv0.*"),
+                ("conv1_bn.*", "features.norm0.*"),
+                ("conv#_block#_0_bn.*", "features.denseblock#-1.denselayer#+0.norm1.*"),
+                ("conv#_block#_1_bn.*", "features.denseblock#-1.denselayer#+0.norm2.*"),
+                ("conv#_block#_1_conv.*", "features.denseblock#-1.denselayer#+0.conv1.*"),
+                ("conv#_block#_2_conv.*", "features.denseblock#-1.denselayer#+0.conv2.*"),
+                ("pool#_bn.*", "features.transition#-1.norm.*"),
+                ("pool#_conv.*", "features.transition#-1.conv.*"),
+                ("bn.*", "features.norm5.*"),
+                ("fc?.*", "classifier.*"),
+                ("predictions.*", "classifier.*"),
+            ],
+        )
+    },
+    // Gluon's model zoo, its counters turned into torchvision's numbers by names.rs.
+    Layout {
+        eps: Some(1e-5),
+        protocol: Some("pil-bilinear"),
+        ..Layout::plain(&["gluon.conv0.weight"], &[("gluon.classifier.*", "classifier.*"), ("gluon.*", "features.*")])
     },
 ];
 
@@ -117,16 +181,16 @@ const LAYOUTS: [Layout; 3] = [
 pub(crate) struct StateDict {
     /// What stands before its names: empty, or a path with a dot at its end.
     pub(crate) prefix: String,
-    layout: &'static Layout,
+    pub(crate) layout: &'static Layout,
     /// What stands before the names of the file's other networks.
     others: Vec<String>,
 }
 
 impl StateDict {
     /// Finds the one that is asked for.
-    pub(crate) fn find(names: &[&str], choice: &Choice) -> Result<Option<Self>, Error> {
+    pub(crate) fn find(layouts: &'static [Layout], names: &[&str], choice: &Choice) -> Result<Option<Self>, Error> {
         let mut candidates = Vec::new();
-        for layout in &LAYOUTS {
+        for layout in layouts {
             for anchor in layout.anchors {
                 let prefixes = names.iter().filter_map(|name| name.strip_suffix(anchor));
                 let whole = prefixes.filter(|prefix| prefix.is_empty() || prefix.ends_with('.'));
@@ -164,26 +228,31 @@ impl StateDict {
 
 /// Applies one rule, if it fits.
 fn rewrite(name: &str, from: &str, to: &str) -> Option<String> {
-    let mut steps = name.split('.');
+    let mut left = name;
     let mut numbers = Vec::new();
-    let mut rest = None;
-    for pattern in from.split('.') {
-        if pattern == "*" {
-            let remaining: Vec<_> = steps.by_ref().collect();
-            rest = (!remaining.is_empty()).then(|| remaining.join("."));
-            rest.as_ref()?;
-            continue;
-        }
-        let step = steps.next()?;
-        match pattern.strip_suffix('#') {
-            Some(word) => numbers.push(number(step.strip_prefix(word)?)?),
-            None if step == pattern => {}
-            None => return None,
+    for pattern in from.chars() {
+        match pattern {
+            '*' => return filled(to, &numbers, Some(left).filter(|rest| !rest.is_empty())?),
+            '#' | '?' => {
+                let end = left.find(|c: char| !c.is_ascii_digit()).unwrap_or(left.len());
+                let (digits, rest) = left.split_at(end);
+                let number = number(digits)?;
+                if pattern == '#' {
+                    numbers.push(number);
+                }
+                left = rest;
+            }
+            _ => left = left.strip_prefix(pattern)?,
         }
     }
-    let mut numbers = numbers.into_iter();
+    None
+}
+
+/// A target with its numbers, and the rest of the name for `*`.
+fn filled(to: &str, numbers: &[i64], rest: &str) -> Option<String> {
+    let mut numbers = numbers.iter();
     let target = to.split('.').map(|step| match (step, step.split_once('#')) {
-        ("*", _) => rest.clone(),
+        ("*", _) => Some(rest.to_owned()),
         (_, Some((word, shift))) => Some(format!("{word}{}", numbers.next()?.checked_add(shift.parse().ok()?)?)),
         _ => Some(step.to_owned()),
     });
@@ -193,7 +262,7 @@ fn rewrite(name: &str, from: &str, to: &str) -> Option<String> {
 /// A number as a module's name: digits without a leading zero.
 fn number(text: &str) -> Option<i64> {
     let plain = text == "0" || !text.starts_with('0');
-    (plain && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok())?
+    plain.then(|| text.parse().ok())?
 }
 
 /// The protocol of a network whose file names none.
@@ -202,7 +271,7 @@ pub(crate) fn default_protocol(format: Format, stem: Stem, num_classes: usize) -
         (Stem::Cifar, _) if num_classes == 100 => "cifar100",
         (Stem::Cifar, _) => "cifar10",
         (Stem::Imagenet, Format::Torch7) => "torch7",
-        (Stem::Imagenet, Format::Caffe) => "opencv-bilinear",
+        (Stem::Imagenet, Format::Caffe | Format::Mxnet) => "opencv-bilinear",
         (Stem::Imagenet, _) => "pil-bilinear",
     }
 }
@@ -212,7 +281,7 @@ mod tests {
     use super::*;
 
     fn find(names: &[&str], choice: &Choice) -> Result<String, String> {
-        match StateDict::find(names, choice) {
+        match StateDict::find(PYTORCH, names, choice) {
             Ok(Some(dict)) => Ok(dict.prefix),
             Ok(None) => Err("none".into()),
             Err(error) => Err(error.to_string()),
@@ -265,11 +334,32 @@ mod tests {
             ("backbone.stem.0.weight", "head.fc.bias", "classifier.bias"),
         ];
         for (anchor, old, new) in cases {
-            let dict = StateDict::find(&[anchor], &Choice::default()).unwrap().unwrap();
+            let dict = StateDict::find(PYTORCH, &[anchor], &Choice::default()).unwrap().unwrap();
             assert_eq!(dict.target(old).as_deref(), Some(new), "{old}");
         }
-        let dict = StateDict::find(&["features.conv0.weight"], &Choice::default()).unwrap().unwrap();
+        let dict = StateDict::find(PYTORCH, &["features.conv0.weight"], &Choice::default()).unwrap().unwrap();
         assert_eq!(dict.target("fc.weight"), None);
+    }
+
+    #[test]
+    fn names_of_every_port_become_torchvision_s() {
+        let cases = [
+            ("conv1.weight", "conv1_scale.bias", "features.norm0.second.bias"),
+            ("conv1.weight", "conv3_12_x2.weight", "features.denseblock2.denselayer12.conv2.weight"),
+            ("conv1.weight", "conv5_16_x1_bn.running_var", "features.denseblock4.denselayer16.norm1.running_var"),
+            ("conv1.weight", "conv4_blk.weight", "features.transition3.conv.weight"),
+            ("conv1.weight", "conv5_32_blk_bn.weight", "features.transition4.norm.weight"),
+            ("conv1.weight", "fc6.bias", "classifier.bias"),
+            ("conv1_conv.weight", "conv2_block6_0_bn.bias", "features.denseblock1.denselayer6.norm1.bias"),
+            ("conv1_conv.weight", "conv5_block16_2_conv.weight", "features.denseblock4.denselayer16.conv2.weight"),
+            ("conv1_conv.weight", "pool3_conv.weight", "features.transition2.conv.weight"),
+            ("conv1_conv.weight", "bn.running_mean", "features.norm5.running_mean"),
+            ("conv1_conv.weight", "fc1000.weight", "classifier.weight"),
+        ];
+        for (anchor, old, new) in cases {
+            let dict = StateDict::find(PORTS, &[anchor], &Choice::default()).unwrap().unwrap();
+            assert_eq!(dict.target(old).as_deref(), Some(new), "{old}");
+        }
     }
 
     #[test]

@@ -19,6 +19,8 @@ mod fold;
 mod graph;
 mod keymap;
 mod mapping;
+mod mxnet;
+mod names;
 mod onnx;
 mod pickle;
 mod pytorch;

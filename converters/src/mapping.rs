@@ -8,10 +8,10 @@ use crate::alloc::Budget;
 use crate::checkpoint::{Checkpoint, Content, NamedTensor};
 use crate::error::Error;
 use crate::fold::Fold;
-use crate::keymap::{Choice, StateDict};
+use crate::keymap::{self, Choice, Layout, StateDict};
 use crate::report::Change;
-use crate::t7;
 use crate::tensor::Tensor;
+use crate::{mxnet, names, t7};
 
 /// A tensor of the source, and where its layout puts it.
 #[derive(Debug)]
@@ -46,6 +46,10 @@ pub(crate) struct Mapping<'a> {
     /// eps and head, where the modules of the file say them.
     pub(crate) known: Metadata,
     pub(crate) folds: Vec<Fold>,
+    /// How the network takes an image, where that is not its format's usual way.
+    pub(crate) protocol: Option<&'static str>,
+    /// What to ask for where eps and the poolings' rounding stay unknown and are no matter of course.
+    pub(crate) asks: Option<&'static str>,
 }
 
 impl<'a> Mapping<'a> {
@@ -54,7 +58,17 @@ impl<'a> Mapping<'a> {
             Content::Torch7(file) => Self::of_torch7(file, choice),
             Content::Caffe(file) => file.mapping(own(checkpoint)),
             Content::Onnx(file) => file.mapping(own(checkpoint)),
-            _ => Self::of_state_dict(checkpoint, choice),
+            Content::Mxnet(file) => match file.mapping(&own(checkpoint))? {
+                Some(mapping) => Ok(mapping),
+                None => Self::of_mxnet_names(checkpoint, choice).map(|mapping| Self {
+                    asks: mapping.known.eps.is_none().then_some(
+                        "eps and the poolings' rounding stand in the symbol, NAME-symbol.json, and none is beside the file: put it \
+                         there, or state --eps and --pooling",
+                    ),
+                    ..mapping
+                }),
+            },
+            _ => Self::of_state_dict(checkpoint, choice, keymap::PYTORCH, &str::to_owned),
         }
     }
 
@@ -88,12 +102,26 @@ impl<'a> Mapping<'a> {
             }
         }
         let known = Metadata { eps: Some(network.eps), head: Some(network.head), ..Metadata::default() };
-        Ok(Self { mapped, known, folds: network.folds })
+        Ok(Self { mapped, known, folds: network.folds, protocol: None, asks: None })
     }
 
-    fn of_state_dict(checkpoint: &Checkpoint<'a>, choice: &Choice) -> Result<Self, Error> {
-        let names: Vec<_> = checkpoint.tensors().iter().map(|named| named.name.as_str()).collect();
-        let dict = StateDict::find(&names, choice)?;
+    fn of_mxnet_names(checkpoint: &Checkpoint<'a>, choice: &Choice) -> Result<Self, Error> {
+        let joined = |name: &str| names::joined(mxnet::plain(name)).unwrap_or_else(|| name.to_owned());
+        let all: Vec<_> = checkpoint.tensors().iter().map(|named| joined(&named.name)).collect();
+        let gluon = |name: &str| names::gluon(&joined(name)).unwrap_or_else(|| name.to_owned());
+        let is_gluon = names::is_gluon(all.iter().map(String::as_str));
+        Self::of_state_dict(checkpoint, choice, keymap::PORTS, if is_gluon { &gluon } else { &joined })
+    }
+
+    /// By a table of layouts, for which `rename` makes paths of the file's names.
+    fn of_state_dict(
+        checkpoint: &Checkpoint<'a>,
+        choice: &Choice,
+        layouts: &'static [Layout],
+        rename: &dyn Fn(&str) -> String,
+    ) -> Result<Self, Error> {
+        let names: Vec<_> = checkpoint.tensors().iter().map(|named| rename(&named.name)).collect();
+        let dict = StateDict::find(layouts, &names.iter().map(String::as_str).collect::<Vec<_>>(), choice)?;
         let place = |name: &str| match &dict {
             None => Place::Nowhere,
             Some(dict) => match dict.target(name) {
@@ -101,21 +129,49 @@ impl<'a> Mapping<'a> {
                 None => dict.rule(name).map_or(Place::Nowhere, Place::Rule),
             },
         };
-        let tensors = checkpoint.tensors().iter().cloned();
-        let mut mapped: Vec<_> =
-            tensors.map(|NamedTensor { name, tensor }| Mapped { place: place(&name), source: name, tensor }).collect();
+        let tensors = checkpoint.tensors().iter().cloned().zip(&names);
+        let mut mapped: Vec<_> = tensors
+            .map(|(NamedTensor { name, tensor }, path)| Mapped { place: place(path), source: name, tensor })
+            .collect();
         head(&mut mapped)?;
+        ported(&mut mapped)?;
         let mut eps = checkpoint.eps().filter_map(|(path, eps)| {
             let norm = dict.as_ref()?.target(&format!("{path}.weight"))?;
             Some((norm.strip_suffix(".weight")?.to_owned(), eps))
         });
-        let (mut known, mut folds) = (Metadata::default(), Vec::new());
+        let layout = dict.as_ref().map(|dict| dict.layout);
+        let (mut known, mut folds) = (Metadata::default(), second(&mapped));
+        known.eps = layout.and_then(|layout| layout.eps);
         if let Some((_, to)) = eps.next() {
             known.eps = Some(to);
             folds.extend(eps.filter(|&(_, eps)| eps != to).map(|(norm, from)| Fold::Eps { norm, from, to }));
         }
-        Ok(Self { mapped, known, folds })
+        Ok(Self { mapped, known, folds, protocol: layout.and_then(|layout| layout.protocol), asks: None })
     }
+}
+
+/// What ports do otherwise: the last norm is numbered as a transition's, and the classifier is a convolution of one pixel.
+fn ported(mapped: &mut [Mapped]) -> Result<(), Error> {
+    let last = names::last_norm(mapped.iter().filter_map(Mapped::target));
+    for Mapped { source, tensor, place } in mapped {
+        let Place::Target(target, changes) = place else { continue };
+        if let Some(field) = last.as_deref().and_then(|norm| target.strip_prefix(norm)) {
+            *target = format!("features.norm5.{field}");
+        }
+        if let ("classifier.weight", &[out, input, 1, 1]) = (target.as_str(), tensor.shape()) {
+            changes.push(Change::Reshaped(tensor.shape().to_vec()));
+            *tensor = tensor
+                .reshape(vec![out, input])
+                .map_err(|reason| Error::Layout(format!("{source} is no classifier: {reason}")))?;
+        }
+    }
+    Ok(())
+}
+
+/// The second scales and shifts among the tensors.
+fn second(mapped: &[Mapped]) -> Vec<Fold> {
+    let norms = mapped.iter().filter_map(|m| m.target()?.strip_suffix(".second.weight"));
+    norms.map(|norm| Fold::Second { norm: norm.to_owned() }).collect()
 }
 
 /// Every tensor under its own name.

@@ -77,12 +77,17 @@ impl<'b> Source<'b> {
 
     /// A file beside this one, by the name that this one gives it.
     pub(crate) fn beside(&self, name: &str) -> Option<&'b [u8]> {
-        self.beside.iter().find(|(known, _)| known == name).map(|(_, bytes)| *bytes)
+        self.neighbours().find(|(known, _)| *known == name).map(|(_, bytes)| bytes)
+    }
+
+    /// All files beside this one.
+    pub(crate) fn neighbours(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> {
+        self.beside.iter().map(|(name, bytes)| (name.as_str(), *bytes))
     }
 
     /// Bytes of all files beside this one.
     pub(crate) fn len_beside(&self) -> usize {
-        self.beside.iter().map(|(_, bytes)| bytes.len()).sum()
+        self.neighbours().map(|(_, bytes)| bytes.len()).sum()
     }
 
     pub(crate) fn release(&self) -> Release<'b> {

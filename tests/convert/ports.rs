@@ -38,7 +38,9 @@ fn gives(model: &Path, image: &str, output: &str) -> Config {
         let found = runner.run(&images, size).unwrap();
         assert_eq!(found.len(), expected.len());
         let difference = Difference::between(&found, &expected);
-        assert!(difference.absolute <= 2e-6, "{output}, {}: {difference:?}", runner.name());
+        // Two to three units in the last place of the largest output; the engine adds in another order.
+        let most = if backend == Backend::Candle { 2e-6 } else { 2e-6_f64.max(difference.scale * 2_f64.powi(-21)) };
+        assert!(difference.absolute <= most, "{output}, {}: {difference:?}", runner.name());
     }
     model.config
 }
@@ -82,4 +84,36 @@ fn onnx_with_and_without_its_batch_norms_folded() {
     let conversion = convert(&source, &Options::default()).unwrap();
     let expected = tensors(&bytes("pytorch/tiny_expected.safetensors"));
     assert!(super::uncounted(tensors(&written(&conversion))) == super::uncounted(expected));
+}
+
+#[test]
+fn mxnet_takes_eps_and_rounding_from_its_symbol() {
+    let model = "mxnet/densenet-tiny-0000.params";
+    // The names and values that MXNet itself saw, and arrays of other types.
+    assert!(super::raw(model) == super::raw("mxnet/densenet-tiny-v1.params"));
+    let half = super::raw("mxnet/half.params");
+    // 1, 2.5, 3 and -4 as halves.
+    let halves = [0x3c00_u16, 0x4100, 0x4200, 0xc400].map(u16::to_le_bytes).concat();
+    assert_eq!(half["arg:w"], ("F16".into(), vec![2, 2], halves));
+    assert_eq!(half["arg:i"].0, "I32");
+    for size in ["64", "75x53"] {
+        let (image, output) = (format!("mxnet/input_{size}.npy"), format!("mxnet/output_{size}.npy"));
+        let config = converts(model, &[], &image, &output);
+        assert_eq!((config.eps, config.head, config.pooling), (1e-4, Head::Logits, Rounding::Ceil));
+        gives(path(model).as_ref(), &image, &output);
+        // Without a symbol, what it says has to be stated.
+        let stated = ["--eps", "1e-4", "--pooling", "ceil"];
+        converts("mxnet/densenet-tiny-v1.params", &stated, &image, &output);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("out.safetensors");
+    let convert = |model: &str, arguments: &[&str]| {
+        run(folder.path(), &[&["convert", &path(model), "-o", to.to_str().unwrap()], arguments].concat())
+    };
+    let outcome = convert("mxnet/densenet-tiny-v1.params", &["--eps", "1e-4"]);
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stderr.contains("state --eps and --pooling"), "{}", outcome.stderr);
+    let outcome = convert(model, &["--pooling", "floor"]);
+    assert!(outcome.stderr.contains("the file says pooling ceil, and floor was asked for"), "{}", outcome.stderr);
+    assert!(!to.exists());
 }
