@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::pickle::PickleName;
 use crate::source::Source;
 use crate::tensor::Tensor;
-use crate::{caffe, mxnet, onnx, pytorch, safetensors, t7, zip};
+use crate::{caffe, keras, mxnet, onnx, pytorch, safetensors, t7, zip};
 
 /// The formats that are read, told apart by looking into the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,10 @@ pub enum Format {
     Onnx,
     /// `.params`.
     Mxnet,
+    /// `.h5`, `.weights.h5`.
+    Keras,
+    /// `.keras`.
+    KerasZip,
 }
 
 impl Format {
@@ -49,6 +53,8 @@ impl Format {
             Self::Caffe => "caffe",
             Self::Onnx => "onnx",
             Self::Mxnet => "mxnet",
+            Self::Keras => "keras",
+            Self::KerasZip => "keras-zip",
         }
     }
 }
@@ -90,6 +96,7 @@ pub(crate) enum Content<'a> {
     Caffe(caffe::File),
     Onnx(onnx::File),
     Mxnet(mxnet::File),
+    Keras(Format, keras::File),
 }
 
 /// Tells the format by the file's first bytes. What a legacy stream or a zip holds shows later.
@@ -103,6 +110,8 @@ pub fn detect(bytes: &[u8]) -> Result<Format, Error> {
         Ok(Format::PytorchZip)
     } else if safetensors::looks_like(bytes) {
         Ok(Format::Safetensors)
+    } else if keras::hdf5::looks_like(bytes) {
+        Ok(Format::Keras)
     } else if mxnet::looks_like(bytes) {
         Ok(Format::Mxnet)
     } else if t7::looks_like(bytes) {
@@ -194,7 +203,17 @@ pub fn read<'a>(source: &'a Source) -> Result<Checkpoint<'a>, Error> {
         Ok::<_, Error>((Content::Pytorch(format, file), contents.tensors, contents.eps))
     };
     let (content, tensors, eps) = match detect(bytes)? {
-        Format::PytorchZip => of_pytorch(pytorch::read_archive(source, bytes, packed, &mut budget)?, &mut budget)?,
+        Format::PytorchZip | Format::KerasZip if zip::has(bytes, keras::WEIGHTS) => {
+            let (file, tensors) = keras::read_zip(source, bytes, packed, &mut budget)?;
+            (Content::Keras(Format::KerasZip, file), tensors, Vec::new())
+        }
+        Format::Keras => {
+            let (file, tensors) = keras::read(bytes, None, &mut budget)?;
+            (Content::Keras(Format::Keras, file), tensors, Vec::new())
+        }
+        Format::PytorchZip | Format::KerasZip => {
+            of_pytorch(pytorch::read_archive(source, bytes, packed, &mut budget)?, &mut budget)?
+        }
         Format::PytorchTar => of_pytorch(pytorch::read_tar(bytes, &mut budget)?, &mut budget)?,
         Format::PytorchLegacy | Format::TorchScript | Format::Pickle => {
             of_pytorch(pytorch::read_legacy(bytes, &mut budget, false)?, &mut budget)?
@@ -245,7 +264,7 @@ impl<'a> Checkpoint<'a> {
     pub fn format(&self) -> Format {
         match &self.content {
             Content::Torch7(_) => Format::Torch7,
-            Content::Pytorch(format, _) => *format,
+            Content::Pytorch(format, _) | Content::Keras(format, _) => *format,
             Content::Safetensors(_) => Format::Safetensors,
             Content::Caffe(_) => Format::Caffe,
             Content::Onnx(_) => Format::Onnx,
@@ -318,6 +337,7 @@ impl<'a> Checkpoint<'a> {
             Content::Caffe(file) => file.tree(),
             Content::Onnx(file) => file.tree(),
             Content::Mxnet(file) => self.list().chain(file.tree()).collect(),
+            Content::Keras(_, file) => file.tree(self.list()),
             Content::Safetensors(_) => self.list().collect(),
         }
     }

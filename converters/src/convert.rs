@@ -8,6 +8,7 @@ use densenet_arch::{Config, Metadata, Protocol, Role, Rounding, recognise};
 use crate::checkpoint::{Format, NamedTensor, read};
 use crate::error::Error;
 use crate::fold::{self, Named};
+use crate::keras::Kernels;
 use crate::keymap::{self, Choice};
 use crate::mapping::{Mapped, Mapping, Place};
 use crate::report::{Change, Entry, Fate, Made, Report};
@@ -31,6 +32,10 @@ pub struct Options {
     pub pooling: Option<Rounding>,
     /// The batch norms' eps, where the file does not say.
     pub eps: Option<f64>,
+    /// Whether the network's features are wanted without a classifier, which the file may lack.
+    pub no_top: bool,
+    /// Whose convolution a Keras file's kernels are for, where it does not show.
+    pub kernels: Option<Kernels>,
     /// The type of the output's weights, otherwise the file's own. Where one is given, running statistics become F32.
     pub dtype: Option<DType>,
 }
@@ -68,6 +73,9 @@ impl Conversion<'_> {
     }
 }
 
+/// What the classifier's tensors begin with.
+const TOP: &str = "classifier.";
+
 /// What metadata calls this program, with its version.
 pub const TOOL: &str = concat!("densenet-zoo ", env!("CARGO_PKG_VERSION"));
 
@@ -89,7 +97,7 @@ pub fn convert<'a>(source: &'a Source, options: &Options) -> Result<Conversion<'
         Some(map) => Metadata::from_map(|key| map.get(key).map(String::as_str))?,
         None => Metadata::default(),
     };
-    let mapping = Mapping::of(&checkpoint, &options.choice)?;
+    let mapping = Mapping::of(&checkpoint, &options.choice, options.kernels)?;
     let shapes: HashMap<&str, &[usize]> =
         mapping.mapped.iter().filter_map(|m| Some((m.target()?, m.tensor.shape()))).collect();
     let config = match &options.arch {
@@ -97,22 +105,26 @@ pub fn convert<'a>(source: &'a Source, options: &Options) -> Result<Conversion<'
             let classes = shapes.get("classifier.weight").and_then(|shape| shape.first()).copied();
             config.clone().with_classes(classes.unwrap_or(config.num_classes))
         }
-        None => recognise(|name| shapes.get(name).map(|shape| shape.to_vec()))?,
+        None => recognise(|name| match shapes.get(name) {
+            None if options.no_top && name == "classifier.weight" => Some(vec![1, 1]),
+            shape => shape.map(|shape| shape.to_vec()),
+        })?,
     };
     config.validate()?;
+    let usual = Metadata { eps: mapping.usual_eps, ..Metadata::default() };
     let told = Metadata { pooling: options.pooling, eps: options.eps, ..Metadata::default() };
     agree("eps", told.eps.as_ref(), mapping.known.eps.or(stated.eps).as_ref(), |eps| format!("{eps:e}"))?;
     let pooling = mapping.known.pooling.or(stated.pooling);
     agree("pooling", told.pooling.as_ref(), pooling.as_ref(), |pooling| pooling.name().to_owned())?;
     // eps, head and rounding are the file's: from its modules, or from metadata of ours.
-    let config = mapping.known.complete(stated.complete(told.complete(config)));
+    let config = mapping.known.complete(stated.complete(told.complete(usual.complete(config))));
     config.validate()?;
     if let Some(question) = mapping.asks.filter(|_| options.eps.is_none() || options.pooling.is_none()) {
         return Err(Error::Choice(question.to_owned()));
     }
-    let usual = keymap::default_protocol(checkpoint.format(), config.stem, config.num_classes);
-    let usual = mapping.protocol.unwrap_or(usual);
-    let (tensors, report) = account(&config, mapping, options.dtype)?;
+    let protocol = keymap::default_protocol(checkpoint.format(), config.stem, config.num_classes);
+    let usual = mapping.protocol.unwrap_or(protocol);
+    let (tensors, report) = account(&config, mapping, options)?;
 
     let origin_sha256 = stated.source_sha256;
     let own = options.protocol.clone().or(stated.protocol);
@@ -124,7 +136,7 @@ pub fn convert<'a>(source: &'a Source, options: &Options) -> Result<Conversion<'
     let source_sha256 = source.sha256().to_owned();
     let metadata = Metadata {
         architecture: Some(config.name()),
-        num_classes: Some(config.num_classes),
+        num_classes: Some(config.num_classes).filter(|_| !options.no_top),
         eps: Some(config.eps),
         head: Some(config.head),
         // What every other program takes for granted need not be said.
@@ -163,13 +175,16 @@ fn agree<T: PartialEq>(what: &str, told: Option<&T>, said: Option<&T>, show: fn(
 fn account<'a>(
     config: &Config,
     mapping: Mapping<'a>,
-    dtype: Option<DType>,
+    &Options { dtype, no_top, .. }: &Options,
 ) -> Result<(Vec<NamedTensor<'a>>, Report), Error> {
     let mut named = Named::new();
     let mut report = Report::default();
     for Mapped { source, tensor, place } in mapping.mapped {
         let fate = match place {
             Place::Rule(rule) => Fate::Ignored { rule },
+            Place::Target(target, _) if no_top && target.starts_with(TOP) => {
+                Fate::Ignored { rule: "no classifier was wanted" }
+            }
             Place::Target(target, mut changes) if !named.contains_key(&target) => {
                 named.insert(target.clone(), tensor);
                 if source != target {
@@ -197,7 +212,7 @@ fn account<'a>(
     let into: HashMap<String, Vec<String>> = done.into.into_iter().collect();
 
     let mut tensors = Vec::new();
-    for param in config.params() {
+    for param in config.params().into_iter().filter(|param| !no_top || !param.name.starts_with(TOP)) {
         match named.remove(&param.name) {
             None if misfits.contains_key(&param.name) => {}
             Some(mut tensor) => {

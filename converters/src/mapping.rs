@@ -2,16 +2,17 @@
 
 use std::collections::HashSet;
 
-use densenet_arch::Metadata;
+use densenet_arch::{Head, Metadata};
 
 use crate::alloc::Budget;
 use crate::checkpoint::{Checkpoint, Content, NamedTensor};
 use crate::error::Error;
 use crate::fold::Fold;
+use crate::keras::Kernels;
 use crate::keymap::{self, Choice, Layout, StateDict};
 use crate::report::Change;
 use crate::tensor::Tensor;
-use crate::{mxnet, names, t7};
+use crate::{keras, mxnet, names, t7};
 
 /// A tensor of the source, and where its layout puts it.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub(crate) struct Mapping<'a> {
     /// eps and head, where the modules of the file say them.
     pub(crate) known: Metadata,
     pub(crate) folds: Vec<Fold>,
+    /// The eps of networks of this layout, where neither the file nor anybody says another.
+    pub(crate) usual_eps: Option<f64>,
     /// How the network takes an image, where that is not its format's usual way.
     pub(crate) protocol: Option<&'static str>,
     /// What to ask for where eps and the poolings' rounding stay unknown and are no matter of course.
@@ -53,7 +56,7 @@ pub(crate) struct Mapping<'a> {
 }
 
 impl<'a> Mapping<'a> {
-    pub(crate) fn of(checkpoint: &Checkpoint<'a>, choice: &Choice) -> Result<Self, Error> {
+    pub(crate) fn of(checkpoint: &Checkpoint<'a>, choice: &Choice, kernels: Option<Kernels>) -> Result<Self, Error> {
         match &checkpoint.content {
             Content::Torch7(file) => Self::of_torch7(file, choice),
             Content::Caffe(file) => file.mapping(own(checkpoint)),
@@ -61,13 +64,14 @@ impl<'a> Mapping<'a> {
             Content::Mxnet(file) => match file.mapping(&own(checkpoint))? {
                 Some(mapping) => Ok(mapping),
                 None => Self::of_mxnet_names(checkpoint, choice).map(|mapping| Self {
-                    asks: mapping.known.eps.is_none().then_some(
+                    asks: mapping.usual_eps.is_none().then_some(
                         "eps and the poolings' rounding stand in the symbol, NAME-symbol.json, and none is beside the file: put it \
                          there, or state --eps and --pooling",
                     ),
                     ..mapping
                 }),
             },
+            Content::Keras(_, file) => Self::of_keras(checkpoint, file, choice, kernels),
             _ => Self::of_state_dict(checkpoint, choice, keymap::PYTORCH, &str::to_owned),
         }
     }
@@ -102,7 +106,52 @@ impl<'a> Mapping<'a> {
             }
         }
         let known = Metadata { eps: Some(network.eps), head: Some(network.head), ..Metadata::default() };
-        Ok(Self { mapped, known, folds: network.folds, protocol: None, asks: None })
+        Ok(Self { mapped, known, folds: network.folds, usual_eps: None, protocol: None, asks: None })
+    }
+
+    fn of_keras(
+        checkpoint: &Checkpoint<'a>,
+        file: &keras::File,
+        choice: &Choice,
+        kernels: Option<Kernels>,
+    ) -> Result<Self, Error> {
+        let shapes = checkpoint.tensors().iter().map(|named| (named.name.clone(), named.tensor.shape().to_vec()));
+        let numbered = file.paths_by_number(&shapes.collect::<Vec<_>>());
+        let path = |name: &str| match &numbered {
+            Some(paths) => paths.get(name).cloned().unwrap_or_else(|| name.to_owned()),
+            None => file.path(name),
+        };
+        let mut mapping = Self::of_state_dict(checkpoint, choice, keymap::PORTS, &path)?;
+        let stem = mapping.mapped.iter().find(|mapped| mapped.target() == Some("features.conv0.weight"));
+        let order = stem.map(|stem| file.kernels(stem.tensor.shape(), kernels)).transpose()?.unwrap_or_default();
+        for Mapped { source, tensor, place } in &mut mapping.mapped {
+            let (target, changes) = match place {
+                Place::Target(target, changes) => (target, changes),
+                place => {
+                    if source.starts_with("optimizer") {
+                        *place = Place::Rule("beside the network (optimiser)");
+                    }
+                    continue;
+                }
+            };
+            match tensor.shape() {
+                [_, _, _, _] => {
+                    let (kernel, how) = keras::kernel(tensor, order)?;
+                    *tensor = kernel;
+                    changes.extend(how);
+                }
+                [_, _] if target == "classifier.weight" => {
+                    changes.push(Change::Transposed(tensor.shape().to_vec()));
+                    *tensor = tensor.permute(&[1, 0]).map_err(Error::Layout)?;
+                }
+                _ => {}
+            }
+        }
+        mapping.known.eps = file.eps;
+        mapping.usual_eps = mapping.usual_eps.or(keras_eps(&mapping));
+        // The ports end in a softmax; only a whole model says so.
+        mapping.known.head = file.head.or(Some(Head::Softmax));
+        Ok(mapping)
     }
 
     fn of_mxnet_names(checkpoint: &Checkpoint<'a>, choice: &Choice) -> Result<Self, Error> {
@@ -141,12 +190,12 @@ impl<'a> Mapping<'a> {
         });
         let layout = dict.as_ref().map(|dict| dict.layout);
         let (mut known, mut folds) = (Metadata::default(), second(&mapped));
-        known.eps = layout.and_then(|layout| layout.eps);
         if let Some((_, to)) = eps.next() {
             known.eps = Some(to);
             folds.extend(eps.filter(|&(_, eps)| eps != to).map(|(norm, from)| Fold::Eps { norm, from, to }));
         }
-        Ok(Self { mapped, known, folds, protocol: layout.and_then(|layout| layout.protocol), asks: None })
+        let (usual_eps, protocol) = layout.map_or((None, None), |layout| (layout.eps, layout.protocol));
+        Ok(Self { mapped, known, folds, usual_eps, protocol, asks: None })
     }
 }
 
@@ -166,6 +215,11 @@ fn ported(mapped: &mut [Mapped]) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// flyyufelix's networks, which are shicai's with their second scales, add more to the variance than those.
+fn keras_eps(mapping: &Mapping) -> Option<f64> {
+    mapping.folds.iter().any(|fold| matches!(fold, Fold::Second { .. })).then_some(1.1e-5)
 }
 
 /// The second scales and shifts among the tensors.

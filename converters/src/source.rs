@@ -113,7 +113,7 @@ impl<'b> Source<'b> {
         self.unpacked_file.get_or_init(|| unpacked)
     }
 
-    /// Keeps the one pickle that was packed in this file.
+    /// Keeps the one pickle, or the one file of weights, that was packed in this file.
     pub(crate) fn keep_pickle(&self, unpacked: Vec<u8>) -> &[u8] {
         self.unpacked_pickle.get_or_init(|| unpacked)
     }

@@ -96,6 +96,11 @@ pub(crate) fn looks_like(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PK\x03\x04")
 }
 
+/// Whether an entry has that name; an archive that cannot be read has none.
+pub(crate) fn has(bytes: &[u8], name: &str) -> bool {
+    read(bytes, usize::MAX).is_ok_and(|entries| entries.contains_key(name))
+}
+
 /// Every entry by its name. All that is deflated may inflate to `most` bytes.
 pub(crate) fn read(bytes: &[u8], most: usize) -> Result<BTreeMap<&str, Entry<'_>>, Error> {
     let mut cursor = Cursor::new(bytes, FORMAT);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use densenet_arch::{Rounding, networks};
-use densenet_converters::{Choice, Conversion, DType, Options, Source, read as read_checkpoint, write_raw};
+use densenet_converters::{Choice, Conversion, DType, Kernels, Options, Source, read as read_checkpoint, write_raw};
 use densenet_zoo::input::{self, Input};
 use densenet_zoo::store::{complete, convert};
 use densenet_zoo::{Error, Result, hf};
@@ -27,7 +27,7 @@ pub(super) struct Convert {
     #[arg(long)]
     force: bool,
     /// Any tensors under their own names, no DenseNet asked for.
-    #[arg(long, conflicts_with_all = ["arch", "allow_unused", "protocol", "dtype", "prefix", "prefer", "hf_folder", "pooling", "eps"])]
+    #[arg(long, conflicts_with_all = ["arch", "allow_unused", "protocol", "dtype", "prefix", "prefer", "hf_folder", "pooling", "eps", "kernels", "no_top"])]
     raw: bool,
     /// The network that the tensors must fit, by name.
     #[arg(long)]
@@ -44,12 +44,19 @@ pub(super) struct Convert {
     /// Type of the weights, rounded to the nearest; running statistics become f32. Otherwise the file's own.
     #[arg(long, value_enum)]
     dtype: Option<Float>,
-    /// How the poolings round, where the file does not say: floor unless told, which `caffe` itself did not.
+    /// How the poolings round, where the file does not say. Floor otherwise, as the published Caffe networks mean it; stock
+    /// Caffe itself rounds up.
     #[arg(long, value_enum)]
     pooling: Option<Pooling>,
     /// What the batch norms add to the variance, where the file does not say.
     #[arg(long, value_name = "X")]
     eps: Option<f64>,
+    /// Whose convolution the kernels of a Keras file are for, where neither its backend nor their shapes say.
+    #[arg(long, value_enum)]
+    kernels: Option<KernelOrder>,
+    /// The features alone, of a file without a classifier (Keras: include_top=False) or with one.
+    #[arg(long)]
+    no_top: bool,
     /// Make the output a folder of model.safetensors and config.json, as timm and the Hugging Face Hub have it.
     #[arg(long)]
     hf_folder: bool,
@@ -81,6 +88,14 @@ enum Pooling {
     Floor,
     /// They count.
     Ceil,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum KernelOrder {
+    /// TensorFlow's: height, width, in, out, as they are computed.
+    Tensorflow,
+    /// Theano's: out, in, height, width, back to front.
+    Theano,
 }
 
 /// Where the output goes.
@@ -126,6 +141,11 @@ impl Convert {
                 Pooling::Ceil => Rounding::Ceil,
             }),
             eps: self.eps,
+            no_top: self.no_top,
+            kernels: self.kernels.map(|order| match order {
+                KernelOrder::Tensorflow => Kernels::Tensorflow,
+                KernelOrder::Theano => Kernels::Theano,
+            }),
             dtype: self.dtype.map(|dtype| match dtype {
                 Float::F32 => DType::F32,
                 Float::F16 => DType::F16,

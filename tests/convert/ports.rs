@@ -117,3 +117,39 @@ fn mxnet_takes_eps_and_rounding_from_its_symbol() {
     assert!(outcome.stderr.contains("the file says pooling ceil, and floor was asked for"), "{}", outcome.stderr);
     assert!(!to.exists());
 }
+
+#[test]
+fn keras_of_every_age_and_kernel_order() {
+    for (model, image, output, eps) in [
+        ("apps_keras2.2.4.h5", "apps", "apps_keras2.2.4", 1.001e-5),
+        ("apps_keras3.weights.h5", "apps", "apps_keras3", 1.001e-5),
+        ("flyy_keras1.2.2_theano_th.h5", "flyy", "flyy_keras1.2.2_theano_th", 1.1e-5),
+        ("flyy_keras2.0.5_tf.h5", "flyy", "flyy_keras2.0.5_tf", 1.1e-5),
+    ] {
+        let (model, image) = (format!("keras/{model}"), format!("keras/{image}_input_nhwc_64.npy"));
+        let config = converts(&model, &[], &image, &format!("keras/{output}_prob.npy"));
+        assert_eq!((config.eps, config.head, config.pooling), (eps, Head::Softmax, Rounding::Floor), "{model}");
+    }
+}
+
+#[test]
+fn whole_keras_models_say_their_eps_and_layers_without_names_are_counted() {
+    let image = "keras/blocks12_input_nhwc_37x45.npy";
+    for model in ["keras/blocks12_keras3.keras", "keras/blocks12_keras3_whole.h5"] {
+        let config = converts(model, &[], image, "keras/blocks12_eps2e-5_prob.npy");
+        assert_eq!((config.eps, config.head, config.num_classes), (2e-5, Head::Softmax, 3), "{model}");
+    }
+    let unnamed = "keras/blocks12_keras3_unnamed.weights.h5";
+    assert_eq!(converts(unnamed, &[], image, "keras/blocks12_unnamed_prob.npy").eps, 1.001e-5);
+    // Weights alone do not say eps, and it may be stated.
+    converts(unnamed, &["--eps", "2e-5"], image, "keras/blocks12_eps2e-5_prob.npy");
+    // The features alone.
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("features.safetensors");
+    let outcome = run(folder.path(), &["convert", &path(unnamed), "--no-top", "-o", to.to_str().unwrap()]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let features = tensors(&std::fs::read(to).unwrap());
+    let whole = super::converted(unnamed, &Options::default());
+    assert_eq!(features.len() + 2, whole.len());
+    assert!(features.iter().all(|(name, content)| whole[name] == *content));
+}

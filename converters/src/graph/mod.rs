@@ -108,7 +108,7 @@ impl Graph {
         if let Some(absent) = uses.keys().next() {
             return Err(Error::Layout(format!("its graph needs the tensor {absent:?}, which is not in it")));
         }
-        Ok(Mapping { mapped, known, folds: naming.folds, protocol: None, asks: None })
+        Ok(Mapping { mapped, known, folds: naming.folds, usual_eps: None, protocol: None, asks: None })
     }
 
     fn run(&self) -> Result<Run, Error> {
