@@ -51,6 +51,11 @@ bench-infer VENV NETWORK="densenet121":
     cargo build --release
     benches/peers/infer.sh {{VENV}} {{NETWORK}}
 
+# ONNX exports of all eight ImageNet networks, run by ONNX Runtime and OpenVINO; VENV as benches/peers/setup.sh makes it.
+check-onnx VENV *NAMES:
+    cargo build --release
+    benches/peers/onnx.sh {{VENV}} {{NAMES}}
+
 # Licences, sources and advisories of the dependencies; needs cargo-deny.
 deny:
     cargo deny check

@@ -12,6 +12,8 @@ mod demo;
 mod engine;
 #[path = "cli/eval.rs"]
 mod eval;
+#[path = "cli/export.rs"]
+mod export;
 #[path = "cli/fetch.rs"]
 mod fetch;
 #[path = "cli/imagenet.rs"]

@@ -40,6 +40,7 @@ pub use convert::{Conversion, Options, TOOL, convert};
 pub use error::{Error, ErrorKind};
 pub use keras::Kernels;
 pub use keymap::Choice;
+pub use onnx::{Export, OPSETS};
 pub use pickle::{PickleName, Verdict};
 pub use report::{Change, Entry, Fate, Made, Report};
 pub use source::Source;

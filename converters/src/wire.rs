@@ -143,6 +143,49 @@ impl Value<'_> {
     }
 }
 
+/// Writes messages.
+#[derive(Debug, Default)]
+pub(crate) struct Writer(pub(crate) Vec<u8>);
+
+impl Writer {
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    /// A field that is a number.
+    pub(crate) fn number(&mut self, field: u64, value: u64) {
+        self.varint(field << 3);
+        self.varint(value);
+    }
+
+    /// A field that is an `f32`.
+    pub(crate) fn float(&mut self, field: u64, value: f32) {
+        self.varint(field << 3 | 5);
+        self.0.extend(value.to_le_bytes());
+    }
+
+    /// The beginning of a field of that many bytes.
+    pub(crate) fn head(&mut self, field: u64, len: usize) {
+        self.varint(field << 3 | 2);
+        self.varint(len as u64);
+    }
+
+    /// A field of text or of a message.
+    pub(crate) fn bytes(&mut self, field: u64, bytes: &[u8]) {
+        self.head(field, bytes.len());
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// A field that is a message.
+    pub(crate) fn message(&mut self, field: u64, message: Self) {
+        self.bytes(field, &message.0);
+    }
+}
+
 /// What was meant by a number that was stored as f32: 0.00001, and not 0.000009999999747378752.
 pub(crate) fn decimal(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))

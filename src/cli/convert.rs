@@ -13,6 +13,7 @@ use densenet_zoo::{Error, Result, hf};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
+use super::output::{beside, io_error, persist};
 use super::{Format, ProtocolArg, output};
 
 #[derive(Args)]
@@ -297,22 +298,4 @@ impl Target {
             Self::File(path) | Self::Folder(path) => path.display().to_string(),
         }
     }
-}
-
-/// A file in the folder of `path`, which is made if need be.
-fn beside(path: &Path) -> Result<NamedTempFile> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(io_error("create", folder))?;
-    densenet_registry::temporary_in(folder).map_err(io_error("write into", folder))
-}
-
-fn persist(file: NamedTempFile, path: &Path) -> Result<()> {
-    file.as_file().sync_all().map_err(io_error("write", path))?;
-    file.persist(path).map_err(|error| io_error("write", path)(error.error))?;
-    Ok(())
-}
-
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { action, path, source }
 }

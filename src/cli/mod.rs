@@ -9,6 +9,7 @@ mod demo;
 mod eval;
 mod exit;
 mod explain;
+mod export;
 mod fetch;
 mod inspect;
 mod output;
@@ -61,6 +62,8 @@ enum Command {
     Cache(cache::Cache),
     /// Any checkpoint to safetensors with torchvision's names.
     Convert(convert::Convert),
+    /// A model as ONNX, for other runtimes.
+    Export(export::Export),
     /// What a checkpoint holds. Nothing of it is executed.
     Inspect(inspect::Inspect),
     /// The five likeliest classes of each image.
@@ -246,6 +249,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Verify(verb) => verb.run(&store),
         Command::Cache(verb) => verb.run(),
         Command::Convert(verb) => verb.run(),
+        Command::Export(verb) => verb.run(&store),
         Command::Inspect(verb) => verb.run(),
         Command::Classify(verb) => verb.run(&store),
         Command::Eval(verb) => verb.run(&store),

@@ -1,12 +1,13 @@
 //! What all verbs print alike.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 use comfy_table::{CellAlignment, Table, presets};
 use densenet_zoo::data::resize::Rgb8;
 use densenet_zoo::{Error, Result};
 use serde_json::Value;
+use tempfile::NamedTempFile;
 
 /// Prints on stdout; a closed pipe is an error that `main` takes for success.
 pub(super) fn print(text: &str) -> Result<()> {
@@ -78,6 +79,24 @@ pub(super) fn thousands(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// A file in the folder of `path`, which is made if need be.
+pub(super) fn beside(path: &Path) -> Result<NamedTempFile> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(io_error("create", folder))?;
+    densenet_registry::temporary_in(folder).map_err(io_error("write into", folder))
+}
+
+pub(super) fn persist(file: NamedTempFile, path: &Path) -> Result<()> {
+    file.as_file().sync_all().map_err(io_error("write", path))?;
+    file.persist(path).map_err(|error| io_error("write", path)(error.error))?;
+    Ok(())
+}
+
+pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { action, path, source }
 }
 
 #[cfg(test)]

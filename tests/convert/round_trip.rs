@@ -1,7 +1,12 @@
 //! Every ImageNet network at full size: random weights written as torch writes them, and converted back.
 
 use densenet_arch::{Config, Role, networks};
-use densenet_converters::{Options, Source, convert};
+use densenet_arch::{Metadata, Stem};
+use densenet_converters::{Conversion, Export, Options, Source, convert};
+use densenet_engine::{Options as EngineOptions, Plan, Session, Shape};
+use densenet_zoo::parity::Difference;
+
+use crate::engine::random_weights;
 
 /// Name, shape, whether it is a counter (int64; else float32), data.
 pub(crate) type Written = (String, Vec<usize>, bool, Vec<u8>);
@@ -147,5 +152,57 @@ fn every_imagenet_network_converts_back_to_the_same_tensors() {
                 assert!(found.tensor.to_bytes().unwrap() == *data, "{name}");
             }
         }
+    }
+}
+
+/// The engine's logits for one made-up image.
+fn logits(config: &Config, weights: impl FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)>) -> Vec<f32> {
+    let plan = std::sync::Arc::new(Plan::new(config, weights, &EngineOptions::default()).unwrap());
+    let mut session = Session::new(&plan, Shape { height: 64, width: 64, batch: 1, threads: 2 }).unwrap();
+    let image: Vec<f32> =
+        (0..3 * 64 * 64_u32).map(|index| (index.wrapping_mul(2_654_435_769) >> 16) as f32 / 32768.0 - 1.0).collect();
+    session.run(&image).unwrap().to_vec()
+}
+
+#[test]
+fn imagenet_networks_come_back_from_onnx() {
+    for network in networks::all().iter().filter(|network| network.config.stem == Stem::Imagenet) {
+        let config = &network.config;
+        let weights = random_weights(config);
+        let metadata = Metadata::default();
+        let export =
+            Export { config, metadata: &metadata, opset: 17, fold: false, half: false, batch: None, side: 224 };
+        let written = |export: &Export| {
+            let mut out = Vec::new();
+            export.write(&|name| Ok(weights[name].1.clone()), &mut out).unwrap();
+            out
+        };
+        let complete = |conversion: &Conversion| {
+            assert_eq!(conversion.config, *config, "{}", network.name);
+            assert!(conversion.report.is_complete(false), "{}: {}", network.name, conversion.report);
+        };
+        // Unfolded: the same tensors.
+        let onnx = written(&export);
+        let source = Source::new(&onnx);
+        let conversion = convert(&source, &Options::default()).unwrap();
+        complete(&conversion);
+        let kept = conversion.tensors.iter().filter(|named| !named.name.ends_with("num_batches_tracked"));
+        assert_eq!(kept.clone().count(), weights.len());
+        for named in kept {
+            let (shape, values) = &weights[&named.name];
+            assert_eq!((named.tensor.shape(), &named.tensor.to_f32().unwrap()), (&shape[..], values), "{}", named.name);
+        }
+        // Folded: the same logits.
+        let onnx = written(&Export { fold: true, ..export });
+        let source = Source::new(&onnx);
+        let conversion = convert(&source, &Options::default()).unwrap();
+        complete(&conversion);
+        let found = logits(config, |name| {
+            let named = conversion.tensors.iter().find(|named| named.name == name)?;
+            Some((named.tensor.shape().to_vec(), named.tensor.to_f32().ok()?))
+        });
+        let expected = logits(config, |name| weights.get(name).cloned());
+        let difference = Difference::between(&found, &expected);
+        assert!(difference.within(1e-5), "{}: {difference:?}", network.name);
     }
 }

@@ -28,7 +28,7 @@ impl Numbers {
 }
 
 /// Convolutions by He et al., variances between 0.5 and 1.5, means and biases small.
-fn random_weights(config: &Config) -> HashMap<String, (Vec<usize>, Vec<f32>)> {
+pub(crate) fn random_weights(config: &Config) -> HashMap<String, (Vec<usize>, Vec<f32>)> {
     let mut numbers = Numbers(1);
     let params = config.params().into_iter().filter(|param| param.role != Role::NumBatchesTracked);
     let random = params.map(|param| {

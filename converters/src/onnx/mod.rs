@@ -2,6 +2,7 @@
 
 mod model;
 mod nodes;
+mod write;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,6 +15,7 @@ use crate::source::Source;
 use crate::tensor::Tensor;
 
 pub(crate) use model::{external_files, looks_like};
+pub use write::{Export, OPSETS};
 
 pub(crate) const FORMAT: &str = "onnx";
 

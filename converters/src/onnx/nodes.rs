@@ -134,6 +134,8 @@ fn translate(node: &Node, names: &[&str], tensors: &HashMap<&str, &Tensor>) -> (
         "Softmax" | "LogSoftmax" if matches!(node.int("axis", 1), 1 | -1) => {
             (Op::Head(if node.kind == "Softmax" { Head::Softmax } else { Head::LogSoftmax }), vec![0])
         }
+        // Between float types: what was exported in half precision.
+        "Cast" if matches!(node.int("to", 0), 1 | 10 | 11 | 16) => (Op::Same, vec![0]),
         "Dropout" | "Identity" => (Op::Same, vec![0]),
         "Flatten" | "Reshape" | "Squeeze" => (Op::Flatten, vec![0]),
         _ => other("no operator of a DenseNet"),

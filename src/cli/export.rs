@@ -1,0 +1,156 @@
+//! `export`: a model as ONNX, for other runtimes.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use densenet_arch::{Metadata, Rounding};
+use densenet_converters::{Export as Onnx, OPSETS, TOOL};
+use densenet_zoo::data::labels::Labels;
+use densenet_zoo::store::{Model, Store};
+use densenet_zoo::{Error, Result};
+use serde_json::json;
+
+use super::progress::Downloads;
+use super::{Format, FormatArg, output};
+
+#[derive(Args)]
+pub(super) struct Export {
+    /// A name or a file.
+    model: String,
+    /// The ONNX model; a folder if it is one or ends in `/`.
+    #[arg(short, long, value_name = "FILE.onnx|DIR/")]
+    output: PathBuf,
+    /// Overwrite the output.
+    #[arg(long)]
+    force: bool,
+    /// The version of ONNX's operators, from 13 to 22.
+    #[arg(long, default_value_t = 17)]
+    opset: u64,
+    /// Work each batch norm behind a convolution into it: fewer nodes, and no longer the network's own tensors.
+    #[arg(long)]
+    fold: bool,
+    /// Type of the weights; with f16 the graph computes in it, from and to f32.
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: Float,
+    /// Images in a batch: `dynamic`, or a number.
+    #[arg(long, default_value = "dynamic", value_name = "dynamic|N")]
+    batch: Batch,
+    #[command(flatten)]
+    print: FormatArg,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Float {
+    F32,
+    F16,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Batch(Option<usize>);
+
+impl std::str::FromStr for Batch {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse()) {
+            ("dynamic", _) => Ok(Self(None)),
+            (_, Ok(count @ 1..=65536)) => Ok(Self(Some(count))),
+            _ => Err("dynamic, or a number from 1 to 65536".to_owned()),
+        }
+    }
+}
+
+impl Export {
+    pub(super) fn run(self, store: &Store) -> Result<()> {
+        if !OPSETS.contains(&self.opset) {
+            let (least, most) = OPSETS.into_inner();
+            return Err(Error::Usage(format!("--opset {}: from {least} to {most} can be written", self.opset)));
+        }
+        if self.dtype == Float::F16 && self.opset < 15 {
+            return Err(Error::Usage(
+                "--dtype f16 needs --opset 15: older batch norms keep statistics as halves too".into(),
+            ));
+        }
+        let path = self.path();
+        output::may_write(&path, self.force)?;
+        let model = store.model(&self.model, &mut Downloads::default().one())?;
+        let metadata = metadata(&model);
+        let onnx = Onnx {
+            config: &model.config,
+            metadata: &metadata,
+            opset: self.opset,
+            fold: self.fold,
+            half: self.dtype == Float::F16,
+            batch: self.batch.0,
+            side: model.protocol.crop,
+        };
+        let values = |name: &str| {
+            model
+                .tensor(name)
+                .map(|(_, values)| values)
+                .map_err(|error| densenet_converters::Error::Layout(error.to_string()))
+        };
+        let mut file = output::beside(&path)?;
+        onnx.write(&values, &mut file).map_err(|source| Error::Checkpoint { path: path.clone(), source })?;
+        let size = file.as_file().metadata().map_err(output::io_error("read", &path))?.len();
+        output::persist(file, &path)?;
+        if model.config.pooling == Rounding::Ceil {
+            eprintln!(
+                "{}: its poolings round up; the graph says so (ceil_mode), and few runtimes are tested with it",
+                model.name
+            );
+        }
+        let (shown, batch) = (path.display(), self.batch.0.map_or_else(|| "any".to_owned(), |count| count.to_string()));
+        match self.print.format {
+            Format::Json => output::print_json(&json!({
+                "model": model.name,
+                "source_sha256": model.source.sha256,
+                "output": path,
+                "bytes": size,
+                "opset": self.opset,
+                "folded": self.fold,
+                "dtype": if self.dtype == Float::F16 { "f16" } else { "f32" },
+                "batch": self.batch.0,
+                "side": model.protocol.crop,
+            })),
+            Format::Human => output::print(&format!(
+                "{shown}: {}, opset {}, {batch} images of {side}x{side}, {} bytes\n  normalise as protocol {} says",
+                model.config.name(),
+                self.opset,
+                output::thousands(size),
+                model.protocol.name,
+                side = model.protocol.crop,
+            )),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        if !self.output.is_dir() && !self.output.as_os_str().to_string_lossy().ends_with('/') {
+            return self.output.clone();
+        }
+        // A model's name has dots that are no ending.
+        let name = Path::new(&self.model).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let stem = name.strip_suffix(".safetensors").unwrap_or(&name);
+        self.output.join(format!("{stem}.onnx"))
+    }
+}
+
+/// What the model says of itself in its own words.
+fn metadata(model: &Model) -> Metadata {
+    let config = &model.config;
+    Metadata {
+        architecture: Some(config.name()),
+        num_classes: Some(config.num_classes),
+        eps: Some(config.eps),
+        head: Some(config.head),
+        pooling: Some(config.pooling).filter(|&pooling| pooling != Rounding::Floor),
+        protocol: Some(model.protocol.clone()),
+        labels: match &model.labels {
+            Labels::Own(names) => Some(names.clone()),
+            _ => None,
+        },
+        source_format: Some(model.source.format.to_owned()),
+        source_sha256: Some(model.source.sha256.clone()),
+        tool: Some(TOOL.to_owned()),
+    }
+}
