@@ -13,8 +13,12 @@ mod damage;
 mod harness;
 #[path = "hostile/make.rs"]
 mod make;
+#[path = "hostile/make_ports.rs"]
+mod make_ports;
 #[path = "hostile/misread.rs"]
 mod misread;
+#[path = "hostile/ports.rs"]
+mod ports;
 #[path = "hostile/replay.rs"]
 mod replay;
 #[path = "hostile/samples.rs"]

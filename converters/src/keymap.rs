@@ -62,7 +62,7 @@ fn is_averaged(path: &str) -> bool {
 /// The names of one code base.
 #[derive(Debug)]
 pub(crate) struct Layout {
-    /// Names of the first convolution, one of which is always there.
+    /// Names of the first convolution, one of which is always there: behind any path, or behind none where it begins with `^`.
     anchors: &'static [&'static str],
     /// From its names to torchvision's; the first that fits counts. `#` is a number, in the target with what is added to
     /// it; `?` one that is left out; `*`, which ends every rule, the rest.
@@ -130,7 +130,7 @@ pub(crate) const PORTS: &[Layout] = &[
     Layout {
         protocol: Some("opencv-bilinear"),
         ..Layout::plain(
-            &["conv1.weight"],
+            &["^conv1.weight"],
             &[
                 ("conv1_bn.*", "features.norm0.*"),
                 ("conv1_scale.*", "features.norm0.second.*"),
@@ -152,7 +152,7 @@ pub(crate) const PORTS: &[Layout] = &[
     Layout {
         eps: Some(1.001e-5),
         ..Layout::plain(
-            &["conv1_conv.weight"],
+            &["^conv1_conv.weight"],
             &[
                 ("conv1_conv.*", "features.conv0.*"),
                 ("conv1_bn.*", "features.norm0.*"),
@@ -172,7 +172,7 @@ pub(crate) const PORTS: &[Layout] = &[
     Layout {
         eps: Some(1e-5),
         protocol: Some("pil-bilinear"),
-        ..Layout::plain(&["gluon.conv0.weight"], &[("gluon.classifier.*", "classifier.*"), ("gluon.*", "features.*")])
+        ..Layout::plain(&["^gluon.conv0.weight"], &[("gluon.classifier.*", "classifier.*"), ("gluon.*", "features.*")])
     },
 ];
 
@@ -192,8 +192,9 @@ impl StateDict {
         let mut candidates = Vec::new();
         for layout in layouts {
             for anchor in layout.anchors {
+                let (anchor, alone) = anchor.strip_prefix('^').map_or((*anchor, false), |anchor| (anchor, true));
                 let prefixes = names.iter().filter_map(|name| name.strip_suffix(anchor));
-                let whole = prefixes.filter(|prefix| prefix.is_empty() || prefix.ends_with('.'));
+                let whole = prefixes.filter(|prefix| prefix.is_empty() || !alone && prefix.ends_with('.'));
                 candidates.extend(whole.map(|prefix| (prefix.trim_end_matches('.').to_owned(), layout)));
             }
         }

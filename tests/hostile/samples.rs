@@ -5,6 +5,7 @@ use crate::make::{
     FOUR, Member, NETWORK, Pickle, Torch7, archive, four_floats, legacy, network, network_of_modules, safetensors,
     storage_within, tar, zip,
 };
+use crate::make_ports::{caffe_network, mxnet_network, onnx_network};
 
 /// Where a file's own checksums show damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub(crate) enum Checksums {
     None,
     /// CRC-32 of every entry.
     Zip,
+    /// None, and no end either: cut between two of its parts, it is a smaller file of its sort.
+    NoEnd,
 }
 
 /// A file of a format.
@@ -73,12 +76,12 @@ fn safetensors_network() -> Vec<u8> {
     safetensors(&header, &[0, 0x3c].repeat(at as usize / 2))
 }
 
-/// A sample of every format, none above 5 kB.
+/// A sample of every format, none above 12 kB.
 pub(crate) fn samples() -> Vec<Sample> {
-    use Checksums::{None, Zip};
+    use Checksums::{NoEnd, None, Zip};
     let object = four_floats(2);
     let sample = |name, checksums, bytes: Vec<u8>| {
-        assert!(bytes.len() < 5000, "{name} has {} bytes", bytes.len());
+        assert!(bytes.len() < 12_000, "{name} has {} bytes", bytes.len());
         Sample { name, bytes, checksums }
     };
     let small = archive(&object, &[("0", &FOUR)]);
@@ -116,6 +119,13 @@ pub(crate) fn samples() -> Vec<Sample> {
         sample("legacy, a network of modules", None, legacy(&network_of_modules(), &[("0", 4, &FOUR)])),
         sample("zip, a network of modules", Zip, archive(&network_of_modules(), &[("0", &FOUR)])),
         sample("safetensors, a network", None, safetensors_network()),
+        sample("caffe, a network", NoEnd, caffe_network()),
+        sample("onnx, a network", None, onnx_network()),
+        sample("mxnet, a network", None, mxnet_network()),
+        sample("mxnet, the first form", None, fixture("mxnet/half.params")),
+        sample("hdf5", None, fixture("hdf5/small.h5")),
+        sample("hdf5 of the newer form, a network", None, fixture("hdf5/network_latest.h5")),
+        sample("keras", Zip, zip(&[("model.weights.h5", Member::Stored(&fixture("hdf5/small.h5")))])),
         sample("safetensors, small", None, safetensors(header, &[&FOUR[..], &[1; 8]].concat())),
     ]
 }

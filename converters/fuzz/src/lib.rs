@@ -27,6 +27,19 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
+/// The same for a file with another beside it: what follows a line `beside`.
+pub fn run_beside(bytes: &[u8], name: &str) {
+    const MARK: &[u8] = b"\nbeside\n";
+    run(bytes);
+    let Some(at) = bytes.windows(MARK.len()).position(|window| window == MARK) else { return };
+    let files = [(name.to_owned(), &bytes[at + MARK.len()..])];
+    let source = Source::new(&bytes[..at]).with_neighbours(&files);
+    let written = convert(&source, &Options::default()).and_then(|conversion| conversion.write(&mut io::sink()));
+    if let Err(error) = written {
+        check(&error);
+    }
+}
+
 fn raw(source: &Source) -> Result<(), Error> {
     let checkpoint = read(source)?;
     drop(checkpoint.tree());
