@@ -10,7 +10,7 @@ use candle_nn::VarBuilder;
 use densenet_arch::{Config, Protocol};
 use densenet_converters::{Conversion, Options};
 use densenet_registry::{
-    Cache, Catalogue, Digest, FetchOptions, Key, Member, Progress, Published, Record, Verified, Weight,
+    Cache, Catalogue, Digest, FetchOptions, Key, Member, Progress, Published, Record, SourceFormat, Verified, Weight,
 };
 use serde_json::json;
 
@@ -173,8 +173,12 @@ impl Store {
                 }));
             }
         }
+        // What MXNet's weights do not say: their symbol is a file of its own, and the catalogue has read it.
+        let is_mxnet = weight.format == SourceFormat::Mxnet;
         let options = Options {
             arch: Some(expected.clone()),
+            eps: Some(expected.eps).filter(|_| is_mxnet),
+            pooling: Some(expected.pooling).filter(|_| is_mxnet),
             protocol: Some(weight.protocol.clone()),
             labels: weight.labels.clone(),
             ..Options::default()

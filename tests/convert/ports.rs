@@ -153,3 +153,54 @@ fn whole_keras_models_say_their_eps_and_layers_without_names_are_counted() {
     assert_eq!(features.len() + 2, whole.len());
     assert!(features.iter().all(|(name, content)| whole[name] == *content));
 }
+
+/// What the catalogue says of a weight stands in for what its file does not: MXNet's symbol is no part of the fetched one.
+#[test]
+fn fetched_ports_are_converted_like_any_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let sizes = "block_config = [2, 2, 2, 2], growth_rate = 4, num_init_features = 8, bn_size = 4, compression = 0.5, num_classes = 10";
+    for (format, file, more, image, output) in [
+        (
+            "caffe",
+            "caffe/tiny_python_written.caffemodel",
+            "",
+            "caffe/input_64.npy",
+            "caffe/output_64_ceil_mode_false.npy",
+        ),
+        (
+            "mxnet",
+            "mxnet/densenet-tiny-0000.params",
+            ", eps = 1e-4, pooling = \"ceil\"",
+            "mxnet/input_75x53.npy",
+            "mxnet/output_75x53.npy",
+        ),
+        ("onnx", "onnx/tiny_folded.onnx", "", "pytorch/tiny_input_64.npy", "pytorch/tiny_output_64.npy"),
+        (
+            "keras",
+            "keras/flyy_keras1.2.2_theano_th.h5",
+            ", eps = 1.1e-5",
+            "keras/flyy_input_nhwc_64.npy",
+            "keras/flyy_keras1.2.2_theano_th_prob.npy",
+        ),
+    ] {
+        let (file, name) = (path(file), file.rsplit('/').next().unwrap());
+        let sha256 = crate::net::zoo::sha256(&std::fs::read(&file).unwrap());
+        let text = format!(
+            "[[weight]]\nname = \"tiny.{format}\"\nnetwork = {{ {sizes}{more} }}\nformat = \"{format}\"\n\
+             protocol = \"opencv-bilinear\"\nlicence = \"MIT\"\nprovenance = \"a fixture\"\n[weight.file]\n\
+             name = \"{name}\"\nurls = [\"file:{file}\"]\nsha256 = \"{sha256}\"\n"
+        );
+        let zoo = folder.path().join(format!("{format}.toml"));
+        std::fs::write(&zoo, text).unwrap();
+        let cache = folder.path().join(format);
+        let with_zoo = |arguments: &[&str]| run(&cache, &[arguments, &["--zoo", zoo.to_str().unwrap()]].concat());
+        let outcome = with_zoo(&["fetch", &format!("tiny.{format}"), "--format", "json"]);
+        assert_eq!(outcome.code, 0, "{format}: {}", outcome.stderr);
+        let record: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+        let converted = record["converted"]["path"].as_str().unwrap_or_else(|| panic!("{record}"));
+        gives(converted.as_ref(), image, output);
+        let outcome = with_zoo(&["verify", &format!("tiny.{format}")]);
+        assert_eq!(outcome.code, 0, "{format}: {}", outcome.stderr);
+        assert!(outcome.stdout.contains("converting it again gives the same bytes"), "{}", outcome.stdout);
+    }
+}

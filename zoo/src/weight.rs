@@ -1,6 +1,6 @@
 //! One published weight file, as the catalogue describes it.
 
-use densenet_arch::{Config, Protocol, networks};
+use densenet_arch::{Config, Protocol, Rounding, networks};
 use serde::{Deserialize, Serialize};
 
 use crate::{Digest, Error};
@@ -51,8 +51,9 @@ pub struct Weight {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(
     untagged,
-    expecting = "a network is its name, { like = NAME, num_classes = N, in_channels = N, eps = X }, or its sizes: \
-                 block_config, growth_rate, num_init_features, stem, bn_size, compression, num_classes, in_channels, eps"
+    expecting = "a network is its name, { like = NAME, num_classes = N, in_channels = N, eps = X, pooling = floor|ceil }, or its \
+                 sizes: block_config, growth_rate, num_init_features, stem, bn_size, compression, num_classes, in_channels, eps, \
+                 pooling"
 )]
 pub enum Network {
     /// A row of the table of networks, or a network that is listed only.
@@ -75,6 +76,8 @@ pub struct Like {
     pub in_channels: Option<usize>,
     /// Added to the variance in every batch norm.
     pub eps: Option<f64>,
+    /// How its poolings round.
+    pub pooling: Option<Rounding>,
 }
 
 /// The family of file formats.
@@ -185,10 +188,11 @@ impl Network {
         let row = |name: &str| networks::find(name).map(|network| network.config.clone());
         match self {
             Self::Named(name) => row(name),
-            Self::Like(Like { like, num_classes, in_channels, eps }) => row(like).map(|config| Config {
+            Self::Like(Like { like, num_classes, in_channels, eps, pooling }) => row(like).map(|config| Config {
                 num_classes: num_classes.unwrap_or(config.num_classes),
                 in_channels: in_channels.unwrap_or(config.in_channels),
                 eps: eps.unwrap_or(config.eps),
+                pooling: pooling.unwrap_or(config.pooling),
                 ..config
             }),
             Self::Free(config) => Some(config.clone()),
@@ -203,10 +207,10 @@ impl SourceFormat {
         Self::Pytorch,
         Self::Safetensors,
         Self::Caffe,
-        Self::Caffe2,
         Self::Keras,
         Self::Mxnet,
         Self::Onnx,
+        Self::Caffe2,
         Self::Paddle,
         Self::Tensorflow,
         Self::Tflite,
@@ -240,7 +244,10 @@ impl SourceFormat {
 
     /// Whether the converters read it today.
     pub fn is_read(self) -> bool {
-        matches!(self, Self::Torch7 | Self::Pytorch | Self::Safetensors)
+        matches!(
+            self,
+            Self::Torch7 | Self::Pytorch | Self::Safetensors | Self::Caffe | Self::Keras | Self::Mxnet | Self::Onnx
+        )
     }
 }
 
@@ -311,7 +318,13 @@ mod tests {
 
     #[test]
     fn a_network_like_another_keeps_its_name_and_changes_its_ends() {
-        let like = Like { like: "densenet-121".into(), num_classes: Some(18), in_channels: Some(1), eps: Some(1.1e-5) };
+        let like = Like {
+            like: "densenet-121".into(),
+            num_classes: Some(18),
+            in_channels: Some(1),
+            eps: Some(1.1e-5),
+            pooling: None,
+        };
         let network = Network::Like(like);
         let config = network.config().unwrap();
         assert_eq!((config.num_classes, config.in_channels, config.eps), (18, 1, 1.1e-5));
