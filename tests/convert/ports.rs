@@ -34,7 +34,7 @@ fn gives(model: &Path, image: &str, output: &str) -> Config {
     let (images, size) = input(image);
     let model = Store::open(&[]).unwrap().model(model.to_str().unwrap(), &mut densenet_registry::Silent).unwrap();
     for backend in [Backend::Candle, Backend::Engine { threads: 2, convolutions: Convolutions::Exact }] {
-        let mut runner = Runner::new(&model, backend, &Device::Cpu).unwrap();
+        let mut runner = Runner::new(&model, (64, 64), backend, &Device::Cpu).unwrap();
         let found = runner.run(&images, size).unwrap();
         assert_eq!(found.len(), expected.len());
         let difference = Difference::between(&found, &expected);
