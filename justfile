@@ -56,6 +56,13 @@ check-onnx VENV *NAMES:
     cargo build --release
     benches/peers/onnx.sh {{VENV}} {{NAMES}}
 
+# The engine's tests on an emulated aarch64; needs qemu-user and gcc-aarch64-linux-gnu.
+neon:
+    rustup target add aarch64-unknown-linux-gnu
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu" \
+    cargo test --release --target aarch64-unknown-linux-gnu --package densenet-engine
+
 # Licences, sources and advisories of the dependencies; needs cargo-deny.
 deny:
     cargo deny check

@@ -38,7 +38,7 @@ pub enum Error {
         expected: usize,
     },
     /// `DENSENET_ZOO_ISA` holds no instruction set's name.
-    #[error("DENSENET_ZOO_ISA is {0:?}; it may be portable, avx2 or avx512")]
+    #[error("DENSENET_ZOO_ISA is {0:?}; it may be portable, avx2, avx512 or neon")]
     UnknownIsa(String),
     /// The processor lacks the instruction set asked for.
     #[error("this processor cannot run the {0} kernels; leave the choice open or take portable")]

@@ -13,21 +13,24 @@ pub enum Isa {
     Avx2,
     /// 512-bit vectors (x86-64).
     Avx512,
+    /// 128-bit vectors, 32 of them (aarch64).
+    Neon,
 }
 
 impl Isa {
     /// The environment variable that forces one.
     pub const VARIABLE: &'static str = "DENSENET_ZOO_ISA";
 
-    /// All of them, the fastest last.
-    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+    /// All of them, each processor's fastest last.
+    pub const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Neon];
 
-    /// The name that the variable takes: `portable`, `avx2`, `avx512`.
+    /// The name that the variable takes: `portable`, `avx2`, `avx512`, `neon`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Neon => "neon",
         }
     }
 
@@ -67,7 +70,7 @@ mod tests {
         assert_eq!(Isa::choose(Some("avx512")).unwrap(), Isa::Avx512);
         assert_eq!(
             Isa::choose(Some("sse9")).unwrap_err().to_string(),
-            "DENSENET_ZOO_ISA is \"sse9\"; it may be portable, avx2 or avx512"
+            "DENSENET_ZOO_ISA is \"sse9\"; it may be portable, avx2, avx512 or neon"
         );
         assert!(Isa::available().any(|isa| isa == Isa::choose(None).unwrap()));
     }

@@ -59,7 +59,7 @@
 //! # Packing
 //!
 //! Outputs are computed in tiles of some pixels by one or two vectors of output channels, whose sums stay in registers
-//! (14 by 2 with AVX-512, 6 by 1 with AVX2). Weights lie in the order in which a tile reads them:
+//! (14 by 2 with AVX-512, 6 by 1 with AVX2 and NEON). Weights lie in the order in which a tile reads them:
 //! `[output group][input block][tap][channel][vector][16]`. The 1x1's pixels are packed by up to 56 into a panel,
 //! `[tile][input block][pixel][16]`, normalised on the way once and read for all outputs. The 3x3 reads a map with a
 //! border of zeros and needs no panel, and the stem reads the image's planes. The classifier is a 1x1 over one pixel an image.

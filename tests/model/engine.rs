@@ -181,7 +181,7 @@ fn kernels_that_are_not_there_are_named() {
     let (code, error) = run("sse9");
     assert_eq!(code, Some(2));
     assert!(
-        error.ends_with("the engine: DENSENET_ZOO_ISA is \"sse9\"; it may be portable, avx2 or avx512\n"),
+        error.ends_with("the engine: DENSENET_ZOO_ISA is \"sse9\"; it may be portable, avx2, avx512 or neon\n"),
         "{error}"
     );
 }

@@ -3,7 +3,7 @@
 //!
 //! A kernel is a struct of slices. Its `run` is generic over [`Simd`], and [`Backend::run`] compiles it into a function
 //! that may use the instruction set's registers. Slices are checked once for a row or a tile; the only `unsafe` here is
-//! in `avx2.rs` and `avx512.rs`, around the intrinsics.
+//! in `avx2.rs`, `avx512.rs` and `neon.rs`, around the intrinsics.
 
 mod gemm;
 mod pack;
@@ -22,6 +22,9 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
 mod avx512;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+#[allow(unsafe_code)]
+mod neon;
 
 pub(crate) use gemm::{CHUNK, Gemm, ROOM};
 pub(crate) use pack::{Activate, ActivateAndAverage, Panel};
@@ -73,6 +76,8 @@ pub(crate) enum Backend {
     Avx2(avx2::Avx2),
     #[cfg(target_arch = "x86_64")]
     Avx512(avx512::Avx512),
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+    Neon(neon::Neon),
 }
 
 impl Isa {
@@ -84,8 +89,10 @@ impl Isa {
             Self::Avx2 => avx2::Avx2::detect().map(Backend::Avx2),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => avx512::Avx512::detect().map(Backend::Avx512),
-            #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2 | Self::Avx512 => None,
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Self::Neon => Some(Backend::Neon(neon::Neon)),
+            #[allow(unreachable_patterns)]
+            _ => None,
         }
     }
 }
@@ -99,6 +106,8 @@ impl Backend {
             Self::Avx2(simd) => simd.run(kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(simd) => simd.run(kernel),
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Self::Neon(simd) => kernel.run(simd),
         }
     }
 
@@ -110,6 +119,8 @@ impl Backend {
             Self::Avx2(_) => Isa::Avx2,
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(_) => Isa::Avx512,
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Self::Neon(_) => Isa::Neon,
         }
     }
 
@@ -124,6 +135,8 @@ impl Backend {
             Self::Avx2(simd) => of(simd),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(simd) => of(simd),
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Self::Neon(simd) => of(simd),
         }
     }
 }
