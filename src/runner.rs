@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use densenet_arch::Config;
-pub use densenet_engine::Convolutions;
+pub use densenet_engine::{Convolutions, Precision};
 use densenet_engine::{Options, Plan, Session, Shape};
 
 use crate::error::{Error, Result};
@@ -20,6 +20,8 @@ pub enum Backend {
         threads: usize,
         /// How it computes the 3x3 convolutions.
         convolutions: Convolutions,
+        /// What its 1x1 convolutions multiply.
+        precision: Precision,
     },
     /// candle, in f32.
     Candle,
@@ -46,9 +48,9 @@ impl Runner {
             Backend::Engine { .. } if !device.is_cpu() => {
                 return Err(Error::Usage("the engine runs on the CPU; take --backend candle for other devices".into()));
             }
-            Backend::Engine { threads, convolutions } => {
+            Backend::Engine { threads, convolutions, precision } => {
                 let weights = |name: &str| model.tensor(name).ok();
-                let options = Options { convolutions, input: Some(input), ..Options::default() };
+                let options = Options { convolutions, precision, input: Some(input), isa: None };
                 Way::Engine { plan: Arc::new(Plan::new(&model.config, weights, &options)?), threads, session: None }
             }
             Backend::Candle => {
@@ -64,7 +66,7 @@ impl Runner {
         &self.config
     }
 
-    /// What runs it, recorded with every result: `engine, avx512, exact` or `candle`.
+    /// What runs it, recorded with every result: `engine, avx512, exact`, `engine, avx512, fast, bf16` or `candle`.
     pub fn name(&self) -> String {
         match &self.way {
             Way::Engine { plan, .. } => {
@@ -72,7 +74,11 @@ impl Runner {
                     Convolutions::Exact => "exact",
                     Convolutions::Fast => "fast",
                 };
-                format!("engine, {}, {convolutions}", plan.isa())
+                let precision = match plan.precision() {
+                    Precision::F32 => "",
+                    Precision::Bf16 => ", bf16",
+                };
+                format!("engine, {}, {convolutions}{precision}", plan.isa())
             }
             Way::Candle { .. } => "candle".into(),
         }

@@ -24,9 +24,9 @@ def printed(command):
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True).stdout
 
 
-def ours(batch, threads):
+def ours(batch, threads, precision="f32"):
     model = f"{folder}/network.safetensors"
-    command = [binary, "bench", model, "--batch", str(batch), "--threads", str(threads), "--seconds", str(SECONDS)]
+    command = [binary, "bench", model, "--batch", str(batch), "--threads", str(threads), "--seconds", str(SECONDS), "--precision", precision]
     (result,) = json.loads(printed([*command, "--device", "cpu", "--format", "json"]))
     return result["median_ms"], result["peak_mib"]
 
@@ -49,3 +49,10 @@ for batch, threads in [(1, 2), (1, 1), (32, 2)]:
     figures = " | ".join(shown(ms) for ms in [mine, ort, vino, torch])
     ratio = min(ort, vino, torch) / mine
     print(f"| {batch} | {threads} | {figures} | {ratio:.2f} | {peak[0]:.0f} | {peak[1]:.0f} |", flush=True)
+
+print("\n| batch, bf16 | threads | densenet-zoo | OpenVINO | ratio |\n|--:|--:|--:|--:|--:|")
+for batch, threads in [(1, 2), (1, 1), (32, 2)]:
+    rounds = [(ours(batch, threads, "bf16")[0], theirs("openvino-bf16", batch, threads)[0]) for _ in range(ROUNDS)]
+    mine, vino = (statistics.median(column) for column in zip(*rounds))
+    shown = (lambda ms: f"{ms:.1f} ms") if batch == 1 else (lambda ms: f"{batch * 1e3 / ms:.1f}/s")
+    print(f"| {batch} | {threads} | {shown(mine)} | {shown(vino)} | {vino / mine:.2f} |", flush=True)

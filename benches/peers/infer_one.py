@@ -1,6 +1,6 @@
 """Runs one peer and prints the median latency in ms and the process's peak memory in MiB.
 
-usage: infer_one.py onnxruntime|openvino|torch|torch-last FOLDER BATCH THREADS SECONDS
+usage: infer_one.py onnxruntime|openvino|openvino-bf16|torch|torch-last FOLDER BATCH THREADS SECONDS
 """
 
 import resource
@@ -21,13 +21,13 @@ if peer == "onnxruntime":
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(folder / "network.onnx", options, providers=["CPUExecutionProvider"])
     run = lambda: session.run(None, {"x": images})
-elif peer == "openvino":
+elif peer in ("openvino", "openvino-bf16"):
     import openvino
 
     core = openvino.Core()
     model = core.read_model(folder / "network.onnx")
     model.reshape([batch, 3, 224, 224])
-    properties = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+    properties = {"INFERENCE_PRECISION_HINT": "bf16" if peer == "openvino-bf16" else "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     request = core.compile_model(model, "CPU", properties).create_infer_request()
     run = lambda: request.infer({0: images})
 else:

@@ -1,5 +1,5 @@
 //! DenseNet-121 at 224x224 with made-up weights: latency of one image and throughput of a batch of eight, on one thread
-//! and on two, with exact and with fast convolutions.
+//! and on two, with exact and with fast convolutions, and with bf16 where the processor has it.
 //!
 //! `cargo bench -p densenet-engine --bench engine`; `DENSENET_ZOO_ISA` chooses the kernels. The median of some runs
 //! after two to warm up.
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use densenet_arch::{Role, networks};
-use densenet_engine::{Convolutions, Error, Options, Plan, Session, Shape};
+use densenet_engine::{Convolutions, Error, Options, Plan, Precision, Session, Shape};
 
 fn main() -> Result<(), Error> {
     let Some(network) = networks::find("densenet-121") else { return Ok(()) };
@@ -25,19 +25,24 @@ fn main() -> Result<(), Error> {
         let scale = if param.shape.len() > 1 { (6.0 / fan_in as f32).sqrt() } else { 1.0 };
         Some((param.shape.clone(), (0..param.elements()).map(|index| scale * value(index)).collect()))
     };
-    let pack = |convolutions| {
+    let pack = |convolutions, precision| {
         let start = Instant::now();
-        let plan = Plan::new(&network.config, weights, &Options { convolutions, ..Options::default() })?;
+        let plan = Plan::new(&network.config, weights, &Options { convolutions, precision, ..Options::default() })?;
         let (isa, time) = (plan.isa(), milliseconds(start));
-        println!("densenet-121, 224x224, {isa} kernels, {convolutions:?}: packed in {time:.0} ms");
+        println!("densenet-121, 224x224, {isa} kernels, {convolutions:?}, {precision:?}: packed in {time:.0} ms");
         Ok::<_, Error>(Arc::new(plan))
     };
-    let (exact, fast) = (pack(Convolutions::Exact)?, pack(Convolutions::Fast)?);
+    let exact = pack(Convolutions::Exact, Precision::F32)?;
+    let fast = pack(Convolutions::Fast, Precision::F32)?;
+    let half = pack(Convolutions::Fast, Precision::Bf16).ok();
     for threads in [1, 2] {
         let latency = |plan| median(plan, 1, threads, 31);
         println!("batch 1, threads {threads}: exact {:.1} ms, fast {:.1} ms", latency(&exact)?, latency(&fast)?);
         let rate = |plan| Ok::<_, Error>(8000.0 / median(plan, 8, threads, 9)?);
         println!("batch 8, threads {threads}: exact {:.1} images/s, fast {:.1} images/s", rate(&exact)?, rate(&fast)?);
+        if let Some(half) = &half {
+            println!("threads {threads}, fast in bf16: {:.1} ms, {:.1} images/s", latency(half)?, rate(half)?);
+        }
     }
     Ok(())
 }

@@ -43,6 +43,9 @@ pub enum Error {
     /// The processor lacks the instruction set asked for.
     #[error("this processor cannot run the {0} kernels; leave the choice open or take portable")]
     Unsupported(Isa),
+    /// The processor lacks products in bf16, or the instruction set asked for has none.
+    #[error("the {0} kernels cannot multiply in bf16 here, which needs AVX512_BF16; take f32")]
+    NoBf16(Isa),
     /// An image so small that a map of the network would be empty, or too large to plan for.
     #[error("an input of {height}x{width} pixels does not fit the network; sides may be from {least} to {most}")]
     InputSize {

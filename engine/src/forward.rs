@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use densenet_arch::Stem;
 
+use crate::Precision;
 use crate::fold::Norm;
 use crate::kernels::{
     Activate, ActivateAndAverage, Backend, CHUNK, FromTiles, Gemm, MOST_INPUTS, MOST_OUTPUTS, MaxPool, Panel, ROOM,
@@ -319,7 +320,8 @@ impl Forward<'_> {
                 let lanes = &mut scratch.panel[..];
                 let panel = Panel { lanes, blocks: weights.input.blocks(), tile: tiling.tile, at: part.at };
                 let row = &from.rows.read(from.row(part.y))[..];
-                backend.run(Activate { norm, row, pitch: from.width, x: part.x, count: part.count, panel });
+                let (pitch, x, count, precision) = (from.width, part.x, part.count, weights.precision);
+                backend.run(Activate { norm, row, pitch, x, count, panel, precision });
             }
             scratch.product(Product { backend, weights, relu: true }, groups.clone(), chunk, tiling, to);
         }
@@ -331,8 +333,8 @@ impl Forward<'_> {
         for y in self.place.share(images * from.height) {
             let (row, mut padded) = (from.rows.read(from.row(y)), to.rows.write(to.row(y)));
             let panel = Panel { lanes: &mut padded, blocks, tile: to.pitch(), at: 1 };
-            let (row, width) = (&row[..], from.width);
-            self.plan.backend.run(Activate { norm, row, pitch: width, x: 0, count: width, panel });
+            let (row, width, precision) = (&row[..], from.width, Precision::F32);
+            self.plan.backend.run(Activate { norm, row, pitch: width, x: 0, count: width, panel, precision });
         }
         self.place.meet();
     }
@@ -352,8 +354,8 @@ impl Forward<'_> {
                 let (image, y) = (part.y / height, 2 * (part.y % height));
                 let rows = [y, (y + 1).min(from.height - 1)].map(|y| from.rows.read(image * from.height + y));
                 let rows = rows.each_ref().map(|row| &row[..]);
-                let (pitch, x, count) = (from.width, part.x, part.count);
-                backend.run(ActivateAndAverage { norm, rows, pitch, x, count, panel });
+                let (pitch, x, count, precision) = (from.width, part.x, part.count, weights.precision);
+                backend.run(ActivateAndAverage { norm, rows, pitch, x, count, panel, precision });
             }
             scratch.product(Product { backend, weights, relu: false }, groups.clone(), chunk, tiling, to);
         }
@@ -369,7 +371,8 @@ impl Forward<'_> {
             let (y, x) = (pixel / all.width, pixel % all.width);
             let panel = Panel { lanes: &mut scratch.features, blocks: norm.scale.len(), tile: 1, at: 0 };
             let row = &all.rows.read(y)[..];
-            plan.backend.run(Activate { norm, row, pitch: all.width, x, count: 1, panel });
+            let precision = Precision::F32;
+            plan.backend.run(Activate { norm, row, pitch: all.width, x, count: 1, panel, precision });
             write(pixel / size, &|out| {
                 for (plane, value) in out.chunks_exact_mut(size).zip(plan.classifier.input.gather(&scratch.features)) {
                     plane[pixel % size] = value;

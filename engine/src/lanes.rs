@@ -12,9 +12,28 @@ impl Lanes {
     pub(crate) const ZERO: Self = Self([0.0; LANES]);
 }
 
-/// Zero for a subnormal number, which many processors multiply a hundred times slower than others.
+/// Zero for a subnormal number, which processors may take far longer to multiply.
 pub(crate) fn flush(value: f32) -> f32 {
     if value.is_subnormal() { 0.0 } else { value }
+}
+
+/// The nearest bf16, ties to even; NaN stays NaN.
+pub(crate) fn bf16(value: f32) -> u16 {
+    let bits = value.to_bits();
+    if value.is_nan() {
+        return (bits >> 16) as u16 | 0x40;
+    }
+    ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16
+}
+
+/// Two bf16 in the bits of a lane, the first in the lower half.
+pub(crate) fn pair(first: f32, second: f32) -> f32 {
+    f32::from_bits(u32::from(bf16(first)) | u32::from(bf16(second)) << 16)
+}
+
+/// The two bf16 in a lane.
+pub(crate) fn unpair(pair: f32) -> [f32; 2] {
+    [f32::from_bits(pair.to_bits() << 16), f32::from_bits(pair.to_bits() & 0xffff_0000)]
 }
 
 /// How many lanes of each channel block hold a channel. The others hold zeros, and no kernel multiplies by them.
@@ -73,6 +92,15 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bf16_is_the_nearest() {
+        // Between 1 and 1 + 2^-7 lies 1 + 2^-8: to even, down there and up above it.
+        let half = f32::powi(2.0, -8);
+        let rounded = [1.0 + half, 1.0 + 1.01 * half, 1.0 + 3.0 * half, -0.1, f32::INFINITY, f32::MAX, f32::NAN];
+        assert_eq!(rounded.map(bf16), [0x3f80, 0x3f81, 0x3f82, 0xbdcd, 0x7f80, 0x7f80, 0x7fc0]);
+        assert_eq!(unpair(pair(1.5, -3.0)), [1.5, -3.0]);
+    }
 
     #[test]
     fn each_layer_s_channels_begin_a_block() {

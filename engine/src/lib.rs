@@ -76,6 +76,12 @@
 //! for follows from the products and the weights that it would read at the plan's input size; on the smallest maps that
 //! is the direct one.
 //!
+//! # bf16
+//!
+//! [`Precision::Bf16`] multiplies in bf16 where the 1x1 convolutions of dense layers and transitions are. A lane holds two
+//! neighbouring channels, of a pixel in the panel, rounded on the way into it, and of an output's weights: one
+//! instruction multiplies sixteen outputs by two channels and adds in f32. All else is as it was.
+//!
 //! # Threads
 //!
 //! Whole images go to one thread each. Images that are left over, and a single one, are shared: each step, threads take
@@ -108,5 +114,5 @@ mod winograd;
 
 pub use error::Error;
 pub use isa::Isa;
-pub use plan::{Convolutions, Options, Plan};
+pub use plan::{Convolutions, Options, Plan, Precision};
 pub use session::{Session, Shape};

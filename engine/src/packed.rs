@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
+use crate::Precision;
 use crate::kernels::Backend;
-use crate::lanes::{LANES, Lanes, Layout, flush};
+use crate::lanes::{LANES, Lanes, Layout, flush, pair};
 
 /// A convolution's weights, or the classifier's.
 #[derive(Debug)]
@@ -12,6 +13,7 @@ pub(crate) struct Packed {
     pub(crate) input: Layout,
     /// Channels out.
     pub(crate) outputs: usize,
+    pub(crate) precision: Precision,
     /// The outputs, a tile's vectors at a time.
     pub(crate) groups: Vec<Group>,
 }
@@ -23,7 +25,8 @@ pub(crate) struct Group {
     pub(crate) first: usize,
     /// What the sums start from, for each output block.
     pub(crate) bias: Vec<Lanes>,
-    /// For each input block, each tap of the kernel and each used lane: a vector for each output block.
+    /// For each input block, each tap of the kernel and each used lane, or two of them where they are bf16: a vector for
+    /// each output block.
     pub(crate) weights: Vec<Lanes>,
 }
 
@@ -31,16 +34,27 @@ impl Packed {
     /// Packs `weight(output, input channel, tap)`, already scaled, for a kernel of `taps` taps.
     pub(crate) fn new(
         backend: Backend,
+        sizes: (Layout, usize, usize),
+        bias: &[f64],
+        weight: impl Fn(usize, usize, usize) -> f64,
+    ) -> Self {
+        Self::with_precision(backend, Precision::F32, sizes, bias, weight)
+    }
+
+    /// The same in f32 or bf16, which a [`Gemm`](crate::kernels::Gemm) over pairs reads.
+    pub(crate) fn with_precision(
+        backend: Backend,
+        precision: Precision,
         (input, outputs, taps): (Layout, usize, usize),
         bias: &[f64],
         weight: impl Fn(usize, usize, usize) -> f64,
     ) -> Self {
         let (_, vectors) = backend.tile();
         let blocks = outputs.div_ceil(LANES);
-        let vector = |block: usize, value: &dyn Fn(usize) -> f64| {
+        let vector = |block: usize, value: &dyn Fn(usize) -> f32| {
             let mut lanes = Lanes::ZERO;
             for (lane, output) in lanes.0.iter_mut().zip(block * LANES..outputs) {
-                *lane = flush(value(output) as f32);
+                *lane = value(output);
             }
             lanes
         };
@@ -51,17 +65,29 @@ impl Packed {
             for &used in input.used() {
                 let used = usize::from(used);
                 for tap in 0..taps {
-                    for lane in 0..used {
-                        weights.extend(own.clone().map(|block| vector(block, &|o| weight(o, channel + lane, tap))));
+                    let at = |o, lane: usize| flush(weight(o, channel + lane, tap) as f32);
+                    match precision {
+                        Precision::F32 => {
+                            for lane in 0..used {
+                                weights.extend(own.clone().map(|block| vector(block, &|o| at(o, lane))));
+                            }
+                        }
+                        Precision::Bf16 => {
+                            for lane in (0..used).step_by(2) {
+                                let second = |o| if lane + 1 < used { at(o, lane + 1) } else { 0.0 };
+                                let both = |o| pair(at(o, lane), second(o));
+                                weights.extend(own.clone().map(|block| vector(block, &both)));
+                            }
+                        }
                     }
                 }
                 channel += used;
             }
-            let bias = own.map(|block| vector(block, &|o| bias.get(o).copied().unwrap_or(0.0))).collect();
+            let bias = own.map(|block| vector(block, &|o| flush(bias.get(o).copied().unwrap_or(0.0) as f32))).collect();
             Group { first, bias, weights }
         };
         let groups = (0..blocks).step_by(vectors).map(group).collect();
-        Self { input, outputs, groups }
+        Self { input, outputs, precision, groups }
     }
 
     /// Blocks of some groups' outputs.

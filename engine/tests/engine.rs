@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 
 use densenet_arch::{Config, Head};
-use densenet_engine::{Convolutions, Error, Isa, Options, Plan, Session, Shape};
+use densenet_engine::{Convolutions, Error, Isa, Options, Plan, Precision, Session, Shape};
 use support::{Numbers, weights};
 
 fn plan(config: &Config, isa: Option<Isa>) -> Arc<Plan> {
@@ -18,20 +18,25 @@ fn tiny() -> Config {
 
 #[test]
 fn an_image_s_logits_depend_on_nothing_but_the_image() {
-    for convolutions in [Convolutions::Exact, Convolutions::Fast] {
-        depends_on_nothing_but_the_image(convolutions);
+    let exact = Options::default();
+    let fast = Options { convolutions: Convolutions::Fast, ..exact.clone() };
+    for options in [&exact, &fast, &Options { precision: Precision::Bf16, ..fast.clone() }] {
+        depends_on_nothing_but_the_image(options);
     }
 }
 
-fn depends_on_nothing_but_the_image(convolutions: Convolutions) {
+fn depends_on_nothing_but_the_image(options: &Options) {
     let (height, width) = (75, 53);
     for config in [tiny(), Config { in_channels: 1, ..Config::cifar(13, 12).unwrap() }] {
         let size = config.in_channels * height * width;
         let images = Numbers::new(5).take(5 * size);
         for isa in Isa::available() {
-            let options = Options { isa: Some(isa), convolutions, input: Some((height, width)) };
-            let plan = Arc::new(Plan::new(&config, weights(&config), &options).unwrap());
-            assert_eq!(plan.convolutions(), convolutions);
+            let options = Options { isa: Some(isa), input: Some((height, width)), ..options.clone() };
+            let plan = match Plan::new(&config, weights(&config), &options) {
+                Err(Error::NoBf16(_)) => continue,
+                plan => Arc::new(plan.unwrap()),
+            };
+            assert_eq!((plan.convolutions(), plan.precision()), (options.convolutions, options.precision));
             let session = |batch, threads| Session::new(&plan, Shape { height, width, batch, threads }).unwrap();
             let mut alone = session(1, 1);
             let expected: Vec<f32> = images.chunks(size).flat_map(|image| alone.run(image).unwrap().to_vec()).collect();
@@ -106,6 +111,36 @@ fn instruction_sets_agree_up_to_rounding() {
         for (a, b) in run(isa).iter().zip(&portable) {
             assert!((a - b).abs() <= 1e-5 * scale, "{isa}: {a} {b}");
         }
+    }
+}
+
+#[test]
+fn bf16_is_near_f32_and_refused_where_there_is_none() {
+    let run = |config: &Config, isa, precision| {
+        let options = Options { isa: Some(isa), precision, ..Options::default() };
+        let plan = Arc::new(Plan::new(config, weights(config), &options)?);
+        let mut session = Session::new(&plan, Shape { height: 64, width: 64, batch: 1, threads: 1 })?;
+        Ok::<_, Error>(session.run(&Numbers::new(6).take(config.in_channels * 64 * 64))?.to_vec())
+    };
+    for config in [tiny().with_classes(500), Config::cifar_bc(22, 13).unwrap().with_classes(500)] {
+        let exact = run(&config, Isa::Portable, Precision::F32).unwrap();
+        let mean = exact.iter().sum::<f32>() / 500.0;
+        let deviation = (exact.iter().map(|logit| (logit - mean).powi(2)).sum::<f32>() / 500.0).sqrt();
+        for isa in Isa::available() {
+            match run(&config, isa, Precision::Bf16) {
+                Ok(logits) => {
+                    let errors = logits.iter().zip(&exact).map(|(a, b)| (a - b).abs());
+                    let most = errors.fold(0.0, f32::max) / deviation;
+                    // Some of bf16's 2^-9 are left: it is not f32.
+                    assert!((1e-4..2e-2).contains(&most), "{isa}: {most}");
+                }
+                Err(error) => assert_eq!(
+                    error.to_string(),
+                    format!("the {isa} kernels cannot multiply in bf16 here, which needs AVX512_BF16; take f32")
+                ),
+            }
+        }
+        assert!(run(&config, Isa::Portable, Precision::Bf16).is_ok());
     }
 }
 

@@ -31,7 +31,8 @@ pub(super) fn code(error: &Error) -> ExitCode {
         Error::Incomplete { .. } | Error::Negative(_) => NEGATIVE,
         Error::Usage(_) | Error::Protocol(_) | Error::Engine(densenet_engine::Error::UnknownIsa(_)) => USAGE,
         Error::Io { .. } | Error::Exists { .. } => DISK,
-        Error::Device { .. } | Error::Engine(densenet_engine::Error::Unsupported(_)) => DEVICE,
+        Error::Device { .. }
+        | Error::Engine(densenet_engine::Error::Unsupported(_) | densenet_engine::Error::NoBf16(_)) => DEVICE,
         _ => MALFORMED,
     })
 }

@@ -7,7 +7,7 @@ use densenet_arch::{Channels, Config, Head, Rounding};
 use densenet_converters::{Options, Source, convert};
 use densenet_zoo::data::npy;
 use densenet_zoo::parity::Difference;
-use densenet_zoo::runner::{Backend, Convolutions, Runner};
+use densenet_zoo::runner::{Backend, Convolutions, Precision, Runner};
 use densenet_zoo::store::Store;
 
 use super::{bytes, tensors, written};
@@ -33,7 +33,8 @@ fn gives(model: &Path, image: &str, output: &str) -> Config {
     let (_, expected) = npy::read_f32(&bytes(output)).unwrap();
     let (images, size) = input(image);
     let model = Store::open(&[]).unwrap().model(model.to_str().unwrap(), &mut densenet_registry::Silent).unwrap();
-    for backend in [Backend::Candle, Backend::Engine { threads: 2, convolutions: Convolutions::Exact }] {
+    let (convolutions, precision) = (Convolutions::Exact, Precision::F32);
+    for backend in [Backend::Candle, Backend::Engine { threads: 2, convolutions, precision }] {
         let mut runner = Runner::new(&model, (64, 64), backend, &Device::Cpu).unwrap();
         let found = runner.run(&images, size).unwrap();
         assert_eq!(found.len(), expected.len());

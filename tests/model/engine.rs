@@ -73,7 +73,7 @@ fn agrees_with_candle(config: &Config, (height, width): (usize, usize)) {
     let features = candle.forward_features(&input, false).unwrap();
     for isa in Isa::available() {
         for (convolutions, most) in [(Convolutions::Exact, 1e-5), (Convolutions::Fast, 2e-5)] {
-            let options = Options { isa: Some(isa), convolutions, input: Some((height, width)) };
+            let options = Options { isa: Some(isa), convolutions, input: Some((height, width)), ..Options::default() };
             let plan = Arc::new(Plan::new(config, |name| weights.get(name).cloned(), &options).unwrap());
             let difference = Difference::between(&logits(&plan, &input, 2), &expected);
             assert_eq!(difference.values, config.num_classes);
@@ -164,6 +164,58 @@ fn both_ways_say_the_same_of_every_digit_and_results_name_theirs() {
     for arguments in [["--threads", "3", "--batch-size", "32"], ["--threads", "1", "--batch-size", "7"]] {
         assert!(body(&said(&arguments).2) == body(&text), "{arguments:?}");
     }
+}
+
+#[test]
+fn bf16_says_the_same_of_the_digits_wherever_the_gap_is_wider_than_its_error() {
+    let folder = tempfile::tempdir().unwrap();
+    // The logits of each digit.
+    let logits = |isa: &str, precision: &str| -> Option<Vec<Vec<f64>>> {
+        let file = folder.path().join(format!("{isa}-{precision}"));
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_densenet-zoo"));
+        command.env("DENSENET_ZOO_CACHE", folder.path()).env("DENSENET_ZOO_ISA", isa).current_dir(folder.path());
+        command.args(["eval", "digits", "--data", "digits", "--device", "cpu", "--logits", "--precision", precision]);
+        let output = command.arg("--predictions").arg(&file).output().unwrap();
+        if output.status.code() == Some(6) {
+            assert_eq!(isa, "", "{output:?}");
+            return None;
+        }
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let text = std::fs::read_to_string(file).unwrap();
+        let mut lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let head = lines.next().unwrap();
+        assert_eq!(head["backend"].as_str().unwrap().ends_with(", fast, bf16"), precision == "bf16", "{head}");
+        let row =
+            |line: serde_json::Value| line["outputs"].as_array().unwrap().iter().map(|l| l.as_f64().unwrap()).collect();
+        Some(lines.map(row).collect())
+    };
+    let exact = logits("portable", "f32").unwrap();
+    assert_eq!(exact.len(), 360);
+    let all: Vec<f64> = exact.iter().flatten().copied().collect();
+    let mean = all.iter().sum::<f64>() / all.len() as f64;
+    let deviation = (all.iter().map(|l| (l - mean).powi(2)).sum::<f64>() / all.len() as f64).sqrt();
+    // The larger of the two outputs' indices, and by how much.
+    let top = |row: &[f64]| {
+        let mut order: Vec<usize> = (0..row.len()).collect();
+        order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
+        (order[0], row[order[0]] - row[order[1]])
+    };
+    // The processor's own where it has them, and the emulation everywhere.
+    for rows in ["portable", ""].into_iter().filter_map(|isa| logits(isa, "bf16")) {
+        let errors = rows.iter().flatten().zip(&all).map(|(a, b)| (a - b).abs());
+        let error = errors.fold(0.0, f64::max);
+        let squares: f64 = rows.iter().flatten().zip(&all).map(|(a, b)| (a - b).powi(2)).sum();
+        let mean = (squares / all.len() as f64).sqrt();
+        assert!(mean < 0.01 * deviation, "{mean} {deviation}");
+        let same = rows.iter().zip(&exact).filter(|(a, b)| top(a).0 == top(b).0).count();
+        assert!(same >= 358, "{same}");
+        for (row, exact) in rows.iter().zip(&exact) {
+            assert!(top(row).0 == top(exact).0 || top(exact).1 <= 2.0 * error);
+        }
+    }
+    let outcome = run(folder.path(), &["bench", "digits", "--backend", "candle", "--precision", "bf16"]);
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.stderr.contains("candle runs networks in f32"), "{}", outcome.stderr);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use densenet_arch::networks;
 use densenet_zoo::data::npy;
 use densenet_zoo::model::DenseNet;
 use densenet_zoo::parity::{Difference, Reference};
-use densenet_zoo::runner::{Backend, Convolutions, Runner};
+use densenet_zoo::runner::{Backend, Convolutions, Precision, Runner};
 use densenet_zoo::store::Store;
 
 use crate::run::{fixture, path};
@@ -25,7 +25,8 @@ fn outputs_equal_timm_s_and_odd_sizes_pytorch_s() {
     ] {
         let reference = Reference::open(&fixture(reference)).unwrap();
         let opened = Store::open(&[]).unwrap().model(&path(model), &mut densenet_registry::Silent).unwrap();
-        for backend in [Backend::Candle, Backend::Engine { threads: 2, convolutions: Convolutions::Exact }] {
+        let (convolutions, precision) = (Convolutions::Exact, Precision::F32);
+        for backend in [Backend::Candle, Backend::Engine { threads: 2, convolutions, precision }] {
             let mut runner = Runner::new(&opened, (64, 64), backend, &Device::Cpu).unwrap();
             let difference = reference.compare(&mut runner).unwrap();
             assert!(difference.within(1e-5), "{model}, {}: {difference:?}", runner.name());

@@ -1,35 +1,42 @@
 //! Sixteen lanes in one 512-bit register.
 
 use std::arch::x86_64::{
-    __m512, _CMP_NLT_UQ, _CMP_UNORD_Q, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_fmadd_ps,
-    _mm512_loadu_ps, _mm512_mask_mov_ps, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_set1_ps,
-    _mm512_storeu_ps,
+    __m256, __m256bh, __m512, __m512bh, _CMP_NLT_UQ, _CMP_UNORD_Q, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps,
+    _mm512_castps256_ps512, _mm512_cmp_ps_mask, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+    _mm512_mask_mov_ps, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_storeu_ps,
 };
+
+use std::mem::transmute;
 
 use super::{Kernel, Simd};
 use crate::lanes::Lanes;
 
-/// Proof that the processor has AVX-512F: only [`detect`](Self::detect) makes one.
+/// Proof that the processor has AVX-512F, and where `BF16`, AVX512_BF16: only [`detect`](Self::detect) makes one.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512<const BF16: bool>(());
 
-impl Avx512 {
+impl<const BF16: bool> Avx512<BF16> {
     pub(crate) fn detect() -> Option<Self> {
-        is_x86_feature_detected!("avx512f").then_some(Self(()))
+        let detected = is_x86_feature_detected!("avx512f") && (!BF16 || is_x86_feature_detected!("avx512bf16"));
+        detected.then_some(Self(()))
     }
 
     /// Runs a kernel, compiled for AVX-512.
     pub(crate) fn run<K: Kernel>(self, kernel: K) {
         #[target_feature(enable = "avx512f")]
-        fn inner<K: Kernel>(simd: Avx512, kernel: K) {
+        fn inner<K: Kernel, const BF16: bool>(simd: Avx512<BF16>, kernel: K) {
             kernel.run(simd);
         }
-        // SAFETY: `self` exists, so the processor has AVX-512F.
-        unsafe { inner(self, kernel) }
+        #[target_feature(enable = "avx512f,avx512bf16")]
+        fn inner_bf16<K: Kernel, const BF16: bool>(simd: Avx512<BF16>, kernel: K) {
+            kernel.run(simd);
+        }
+        // SAFETY: `self` exists, so the processor has AVX-512F, and where `BF16`, AVX512_BF16.
+        unsafe { if BF16 { inner_bf16(self, kernel) } else { inner(self, kernel) } }
     }
 }
 
-impl Simd for Avx512 {
+impl<const BF16: bool> Simd for Avx512<BF16> {
     type V = __m512;
     // 28 accumulators and two vectors of weights; pixels are broadcast from memory.
     const PIXELS: usize = 14;
@@ -69,6 +76,20 @@ impl Simd for Avx512 {
     fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: AVX-512F is there.
         unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn pairs(self, v: __m512) -> __m512 {
+        assert!(BF16, "no bf16 kernels");
+        // SAFETY: AVX512_BF16 is there; sixteen bf16 are as large as eight f32.
+        unsafe { _mm512_castps256_ps512(transmute::<__m256bh, __m256>(_mm512_cvtneps_pbh(v))) }
+    }
+
+    #[inline(always)]
+    fn dot(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
+        assert!(BF16, "no bf16 kernels");
+        // SAFETY: AVX512_BF16 is there; 32 bf16 are as large as sixteen f32.
+        unsafe { _mm512_dpbf16_ps(sum, transmute::<__m512, __m512bh>(a), transmute::<__m512, __m512bh>(b)) }
     }
 
     // The instruction gives its second operand where either is NaN; a NaN in the first is put back.

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::tile::{accumulate, begin, for_tile};
+use super::tile::{Sums, accumulate, accumulate_pairs, begin, for_tile};
 use super::{Kernel, Simd, Tiling};
+use crate::Precision;
 use crate::lanes::Lanes;
 use crate::packed::{Group, Packed};
 
@@ -36,7 +37,10 @@ impl Kernel for Gemm<'_> {
             for (index, panel) in panel.chunks_exact(used.len() * tiling.tile).take(tiling.tiles).enumerate() {
                 let out = &mut out[group.first * pitch + index * tiling.tile..];
                 let input = Input { used, panel, relu, pitch };
-                for_tile!(tiling.tile, group.bias.len(), tile::<S>(simd, group, &input, out));
+                match weights.precision {
+                    Precision::F32 => for_tile!(tiling.tile, group.bias.len(), tile::<S>(simd, group, &input, out)),
+                    Precision::Bf16 => for_tile!(tiling.tile, group.bias.len(), pairs::<S>(simd, group, &input, out)),
+                }
             }
         }
     }
@@ -58,6 +62,24 @@ fn tile<S: Simd, const P: usize, const N: usize>(simd: S, group: &Group, input: 
         weights = rest;
         accumulate(simd, a, now, rest, &mut sums);
     }
+    finish::<S, P, N>(simd, &sums, input, out);
+}
+
+/// The same in bf16.
+#[inline(always)]
+fn pairs<S: Simd, const P: usize, const N: usize>(simd: S, group: &Group, input: &Input, out: &mut [Lanes]) {
+    let mut sums = begin::<S, P, N>(simd, group.bias.as_chunks().0.first().unwrap_or(&[Lanes::ZERO; N]));
+    let mut weights = group.weights.as_chunks::<N>().0;
+    for (a, &used) in input.panel.as_chunks::<P>().0.iter().zip(input.used) {
+        let (now, rest) = weights.split_at(usize::from(used).div_ceil(2));
+        weights = rest;
+        accumulate_pairs(simd, a, now, &mut sums);
+    }
+    finish::<S, P, N>(simd, &sums, input, out);
+}
+
+#[inline(always)]
+fn finish<S: Simd, const P: usize, const N: usize>(simd: S, sums: &Sums<S, P, N>, input: &Input, out: &mut [Lanes]) {
     for n in 0..N {
         let out = &mut out[n * input.pitch..][..P];
         for p in 0..P {
@@ -72,7 +94,46 @@ mod tests {
     use super::*;
     use crate::Isa;
     use crate::kernels::testing::{Numbers, close};
-    use crate::lanes::{LANES, Layout};
+    use crate::lanes::{LANES, Layout, pair, unpair};
+
+    #[test]
+    fn products_in_bf16_are_those_of_plain_loops() {
+        for backend in Isa::available().filter_map(|isa| isa.backend()?.with_bf16()) {
+            let mut numbers = Numbers::default();
+            let mut layout = Layout::of(21);
+            layout.push(12);
+            let (pixels, outputs, channels) = (9, 40, layout.channels());
+            let mut rounded =
+                |count| -> Vec<f32> { numbers.take(count).iter().map(|&x| unpair(pair(x, 0.0))[0]).collect() };
+            let (weight, x) = (rounded(outputs * channels), rounded(pixels * channels));
+            let at = |o: usize, c: usize, _: usize| f64::from(weight[o * channels + c]);
+            let sizes = (layout.clone(), outputs, 1);
+            let packed = Packed::with_precision(backend, Precision::Bf16, sizes, &[], at);
+            let (tiling, blocks) = (Tiling { tile: 1, tiles: pixels }, layout.blocks());
+            let mut panel = Vec::new();
+            for pixel in x.chunks(channels) {
+                panel.extend(layout.spread(pixel.iter().copied()).iter().map(|lanes| {
+                    let mut pairs = Lanes([f32::NAN; LANES]);
+                    for (to, two) in pairs.0.iter_mut().zip(lanes.0.as_chunks::<2>().0) {
+                        *to = pair(two[0], two[1]);
+                    }
+                    pairs
+                }));
+            }
+            assert_eq!(panel.len(), pixels * blocks);
+            let mut out = vec![Lanes::ZERO; packed.blocks() * pixels];
+            let groups = 0..packed.groups.len();
+            let (weights, panel, out_) = (&packed, &panel[..], &mut out[..]);
+            backend.run(Gemm { weights, groups, panel, tiling, relu: false, out: out_, pitch: pixels });
+            for pixel in 0..pixels {
+                for output in 0..outputs {
+                    let want: f64 = (0..channels).map(|c| at(output, c, 0) * f64::from(x[pixel * channels + c])).sum();
+                    let got = out[output / LANES * pixels + pixel].0[output % LANES];
+                    assert!(close(got, want), "{} pixel {pixel} output {output}: {got} {want}", backend.isa());
+                }
+            }
+        }
+    }
 
     #[test]
     fn products_are_those_of_plain_loops() {

@@ -35,7 +35,7 @@ pub(crate) use tile::Tiling;
 pub(crate) use winograd::{FAR, FromTiles, MOST_INPUTS, MOST_OUTPUTS, NEAR, ToTiles};
 
 use crate::Isa;
-use crate::lanes::Lanes;
+use crate::lanes::{LANES, Lanes, pair, unpair};
 
 /// Arithmetic on sixteen lanes. A value of the type is the proof that the processor can do it.
 pub(crate) trait Simd: Copy {
@@ -55,6 +55,31 @@ pub(crate) trait Simd: Copy {
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The larger; NaN where either is.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Each two neighbours as bf16 in a lane, in the first eight; see [`lanes::pair`](crate::lanes::pair).
+    #[inline(always)]
+    fn pairs(self, v: Self::V) -> Self::V {
+        let mut lanes = Lanes::ZERO;
+        self.store(v, &mut lanes);
+        let pairs: [f32; LANES / 2] = std::array::from_fn(|lane| pair(lanes.0[2 * lane], lanes.0[2 * lane + 1]));
+        lanes.0[..LANES / 2].copy_from_slice(&pairs);
+        self.load(&lanes)
+    }
+
+    /// Adds the products of each lane's two pairs of bf16 to its sum. This one is right and slow.
+    #[inline(always)]
+    fn dot(self, a: Self::V, b: Self::V, sum: Self::V) -> Self::V {
+        let mut lanes = [Lanes::ZERO; 3];
+        for (v, lanes) in [a, b, sum].into_iter().zip(&mut lanes) {
+            self.store(v, lanes);
+        }
+        let [a, b, mut sum] = lanes;
+        for ((&a, &b), sum) in a.0.iter().zip(&b.0).zip(&mut sum.0) {
+            let (a, b) = (unpair(a), unpair(b));
+            *sum += a[0] * b[0] + a[1] * b[1];
+        }
+        self.load(&sum)
+    }
+
     /// Zero where negative or subnormal; NaN stays NaN.
     fn relu(self, v: Self::V) -> Self::V;
     /// Brings a cache line near that is read soon, where the processor can be told.
@@ -75,7 +100,9 @@ pub(crate) enum Backend {
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Avx2),
     #[cfg(target_arch = "x86_64")]
-    Avx512(avx512::Avx512),
+    Avx512(avx512::Avx512<false>),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16(avx512::Avx512<true>),
     #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
     Neon(neon::Neon),
 }
@@ -88,7 +115,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => avx2::Avx2::detect().map(Backend::Avx2),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => avx512::Avx512::detect().map(Backend::Avx512),
+            Self::Avx512 => avx512::Avx512::<false>::detect().map(Backend::Avx512),
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
             Self::Neon => Some(Backend::Neon(neon::Neon)),
             #[allow(unreachable_patterns)]
@@ -106,8 +133,20 @@ impl Backend {
             Self::Avx2(simd) => simd.run(kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(simd) => simd.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16(simd) => simd.run(kernel),
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
             Self::Neon(simd) => kernel.run(simd),
+        }
+    }
+
+    /// The same set with products in bf16, if the processor has them. The portable kernels emulate them.
+    pub(crate) fn with_bf16(self) -> Option<Self> {
+        match self {
+            Self::Portable(_) => Some(self),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => avx512::Avx512::<true>::detect().map(Self::Avx512Bf16),
+            _ => None,
         }
     }
 
@@ -118,7 +157,7 @@ impl Backend {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => Isa::Avx2,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(_) => Isa::Avx512,
+            Self::Avx512(_) | Self::Avx512Bf16(_) => Isa::Avx512,
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
             Self::Neon(_) => Isa::Neon,
         }
@@ -135,6 +174,8 @@ impl Backend {
             Self::Avx2(simd) => of(simd),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(simd) => of(simd),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16(simd) => of(simd),
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
             Self::Neon(simd) => of(simd),
         }

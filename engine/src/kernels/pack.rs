@@ -1,6 +1,7 @@
 //! Panels: pixels in the order in which a convolution reads them, normalised on the way.
 
 use super::{Kernel, Simd};
+use crate::Precision;
 use crate::fold::Norm;
 use crate::lanes::Lanes;
 
@@ -36,12 +37,14 @@ pub(crate) struct Activate<'a> {
     pub(crate) x: usize,
     pub(crate) count: usize,
     pub(crate) panel: Panel<'a>,
+    /// Whether the panel holds f32 or pairs of bf16.
+    pub(crate) precision: Precision,
 }
 
 impl Kernel for Activate<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { norm, row, pitch, x, count, panel } = self;
+        let Self { norm, row, pitch, x, count, panel, precision } = self;
         let mut done = 0;
         while done < count {
             let (start, run) = panel.run(done, count - done);
@@ -50,7 +53,7 @@ impl Kernel for Activate<'_> {
                 let from = &row[block * pitch + x + done..][..run];
                 let to = &mut panel.lanes[start + block * panel.tile..][..run];
                 for (from, to) in from.iter().zip(to) {
-                    simd.store(simd.relu(simd.mul_add(simd.load(from), scale, shift)), to);
+                    store(simd, precision, simd.relu(simd.mul_add(simd.load(from), scale, shift)), to);
                 }
             }
             done += run;
@@ -69,12 +72,14 @@ pub(crate) struct ActivateAndAverage<'a> {
     pub(crate) x: usize,
     pub(crate) count: usize,
     pub(crate) panel: Panel<'a>,
+    /// Whether the panel holds f32 or pairs of bf16.
+    pub(crate) precision: Precision,
 }
 
 impl Kernel for ActivateAndAverage<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { norm, rows, pitch, x, count, panel } = self;
+        let Self { norm, rows, pitch, x, count, panel, precision } = self;
         let quarter = simd.splat(0.25);
         let mut done = 0;
         while done < count {
@@ -87,15 +92,23 @@ impl Kernel for ActivateAndAverage<'_> {
                 let ((upper, over), (lower, under)) = (upper.as_chunks::<2>(), lower.as_chunks::<2>());
                 for ((upper, lower), to) in upper.iter().zip(lower).zip(&mut *to) {
                     let sum = activated_sum(simd, [&upper[0], &upper[1], &lower[0], &lower[1]], scale, shift);
-                    simd.store(simd.mul(sum, quarter), to);
+                    store(simd, precision, simd.mul(sum, quarter), to);
                 }
                 if let ([upper], [lower], Some(to)) = (over, under, to.last_mut()) {
                     let sum = activated_sum(simd, [upper, upper, lower, lower], scale, shift);
-                    simd.store(simd.mul(sum, quarter), to);
+                    store(simd, precision, simd.mul(sum, quarter), to);
                 }
             }
             done += run;
         }
+    }
+}
+
+#[inline(always)]
+fn store<S: Simd>(simd: S, precision: Precision, v: S::V, to: &mut Lanes) {
+    match precision {
+        Precision::F32 => simd.store(v, to),
+        Precision::Bf16 => simd.store(simd.pairs(v), to),
     }
 }
 
@@ -114,7 +127,7 @@ mod tests {
     use super::*;
     use crate::Isa;
     use crate::kernels::testing::{Numbers, close};
-    use crate::lanes::LANES;
+    use crate::lanes::{LANES, pair};
 
     fn lanes(numbers: &mut Numbers, count: usize) -> Vec<Lanes> {
         numbers.take(count * LANES).as_chunks().0.iter().map(|&values| Lanes(values)).collect()
@@ -134,12 +147,29 @@ mod tests {
             let rows = [lanes(&mut numbers, BLOCKS * pitch), lanes(&mut numbers, BLOCKS * pitch)];
             let mut plain = vec![Lanes::ZERO; 9 * BLOCKS];
             let panel = Panel { lanes: &mut plain, blocks: BLOCKS, tile, at };
-            isa.backend().unwrap().run(Activate { norm: &norm, row: &rows[0], pitch, x, count, panel });
+            isa.backend().unwrap().run(Activate {
+                norm: &norm,
+                row: &rows[0],
+                pitch,
+                x,
+                count,
+                panel,
+                precision: Precision::F32,
+            });
             let mut mean = vec![Lanes::ZERO; 9 * BLOCKS];
             let panel = Panel { lanes: &mut mean, blocks: BLOCKS, tile, at };
             let both = [&rows[0][..], &rows[1]];
             // Squares 2 to 5 of rows of 11 pixels: the last hangs over the edge.
-            isa.backend().unwrap().run(ActivateAndAverage { norm: &norm, rows: both, pitch, x: 2, count, panel });
+            let (norm_, precision) = (&norm, Precision::F32);
+            isa.backend().unwrap().run(ActivateAndAverage {
+                norm: norm_,
+                rows: both,
+                pitch,
+                x: 2,
+                count,
+                panel,
+                precision,
+            });
             for pixel in 0..count {
                 for block in 0..BLOCKS {
                     let index = ((at + pixel) / tile * BLOCKS + block) * tile + (at + pixel) % tile;
@@ -159,6 +189,26 @@ mod tests {
     }
 
     #[test]
+    fn panels_in_bf16_hold_the_same_rounded() {
+        for backend in Isa::available().filter_map(|isa| isa.backend()?.with_bf16()) {
+            let mut numbers = Numbers::default();
+            let norm = Norm { scale: lanes(&mut numbers, 1), shift: lanes(&mut numbers, 1) };
+            let row = lanes(&mut numbers, 3);
+            let [plain, pairs] = [Precision::F32, Precision::Bf16].map(|precision| {
+                let mut out = vec![Lanes::ZERO; 3];
+                let panel = Panel { lanes: &mut out, blocks: 1, tile: 3, at: 0 };
+                backend.run(Activate { norm: &norm, row: &row, pitch: 3, x: 0, count: 3, panel, precision });
+                out
+            });
+            for (plain, pairs) in plain.iter().zip(&pairs) {
+                for (two, both) in plain.0.as_chunks::<2>().0.iter().zip(pairs.0) {
+                    assert_eq!(both.to_bits(), pair(two[0], two[1]).to_bits(), "{}", backend.isa());
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_is_activated_is_never_negative_nor_subnormal() {
         const LEAST: f32 = f32::MIN_POSITIVE;
         for isa in Isa::available() {
@@ -168,7 +218,15 @@ mod tests {
             row[0].0[..values.len()].copy_from_slice(&values);
             let mut out = [Lanes::ZERO];
             let panel = Panel { lanes: &mut out, blocks: 1, tile: 1, at: 0 };
-            isa.backend().unwrap().run(Activate { norm: &norm, row: &row, pitch: 1, x: 0, count: 1, panel });
+            isa.backend().unwrap().run(Activate {
+                norm: &norm,
+                row: &row,
+                pitch: 1,
+                x: 0,
+                count: 1,
+                panel,
+                precision: Precision::F32,
+            });
             assert_eq!(out[0].0[..8], [1.0, 0.0, LEAST, 0.0, 0.0, 0.0, f32::INFINITY, 0.0], "{isa}");
             assert!(out[0].0[8].is_nan(), "{isa}");
         }

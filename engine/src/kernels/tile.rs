@@ -66,6 +66,28 @@ pub(super) fn accumulate<S: Simd, const P: usize, const N: usize>(
     }
 }
 
+/// Adds an input block's channels as [`accumulate`] does, where pixels and weights are pairs of bf16.
+#[inline(always)]
+pub(super) fn accumulate_pairs<S: Simd, const P: usize, const N: usize>(
+    simd: S,
+    a: &[Lanes; P],
+    weights: &[[Lanes; N]],
+    sums: &mut Sums<S, P, N>,
+) {
+    for (lane, row) in weights.iter().enumerate() {
+        let mut w = [simd.splat(0.0); N];
+        for n in 0..N {
+            w[n] = simd.load(&row[n]);
+        }
+        for p in 0..P {
+            let x = simd.splat(a[p].0[lane & 15]);
+            for n in 0..N {
+                sums[p][n] = simd.dot(x, w[n], sums[p][n]);
+            }
+        }
+    }
+}
+
 /// Calls a function that is generic over (instruction set, pixels, vectors) for a tile of `$pixels` pixels.
 macro_rules! for_tile {
     ($pixels:expr, $vectors:expr, $function:ident::<$S:ident>($($argument:expr),*)) => {
