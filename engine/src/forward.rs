@@ -172,7 +172,8 @@ impl Forward<'_> {
             let rows = [y, y + 1, y + 2].map(|row| inner.rows.read(row));
             let rows = rows.each_ref().map(|row| &row[..]);
             let out = &mut all.rows.write(y)[layer.reads * all.width..];
-            self.plan.backend.run(Three { weights: &layer.conv, rows, width: all.width, out });
+            let (weights, width) = (&layer.conv, all.width);
+            self.plan.backend.run(Three { weights, rows, width, out, pitch: width });
         }
     }
 

@@ -12,21 +12,23 @@ pub(crate) struct Three<'a> {
     pub(crate) rows: [&'a [Lanes]; 3],
     /// Pixels of the output row.
     pub(crate) width: usize,
-    /// `[output block][width]`.
+    /// `[output block][pitch]`.
     pub(crate) out: &'a mut [Lanes],
+    /// At least the width.
+    pub(crate) pitch: usize,
 }
 
 impl Kernel for Three<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { weights, rows, width, out } = self;
+        let Self { weights, rows, width, out, pitch } = self;
         let tiling = Tiling::cover(width, S::PIXELS);
-        let input = Input { used: weights.input.used(), rows, width };
+        let input = Input { used: weights.input.used(), rows, width, pitch };
         for group in &weights.groups {
             for index in 0..tiling.tiles {
                 // The last tile moves back into the row and computes a few pixels again, to the same values.
                 let x = (index * tiling.tile).min(width - tiling.tile);
-                let out = &mut out[group.first * width + x..];
+                let out = &mut out[group.first * pitch + x..];
                 for_tile!(tiling.tile, group.bias.len(), tile::<S>(simd, group, &input, x, out));
             }
         }
@@ -37,6 +39,7 @@ struct Input<'a> {
     used: &'a [u8],
     rows: [&'a [Lanes]; 3],
     width: usize,
+    pitch: usize,
 }
 
 #[inline(always)]
@@ -55,7 +58,7 @@ fn tile<S: Simd, const P: usize, const N: usize>(simd: S, group: &Group, input: 
         }
     }
     for n in 0..N {
-        let out = &mut out[n * input.width..][..P];
+        let out = &mut out[n * input.pitch..][..P];
         for p in 0..P {
             simd.store(sums[p][n], &mut out[p]);
         }
@@ -95,7 +98,7 @@ mod tests {
                     .collect();
                 let mut out = vec![Lanes::ZERO; packed.blocks() * width];
                 let rows = [&rows[0][..], &rows[1], &rows[2]];
-                backend.run(Three { weights: &packed, rows, width, out: &mut out });
+                backend.run(Three { weights: &packed, rows, width, out: &mut out, pitch: width });
                 for x in 0..width {
                     for output in 0..outputs {
                         let mut want = 0.0;
