@@ -90,13 +90,7 @@ impl Plan {
         options: &Options,
     ) -> Result<Self, Error> {
         config.validate()?;
-        let isa = match options.isa {
-            Some(isa) => isa,
-            None => Isa::choose(
-                std::env::var_os(Isa::VARIABLE).map(|value| value.to_string_lossy().into_owned()).as_deref(),
-            )?,
-        };
-        let backend = isa.backend().ok_or(Error::Unsupported(isa))?;
+        let backend = Isa::backend_of(options.isa)?;
         let convolutions = options.convolutions;
         let mut packer = Packer { config, backend, convolutions, source: Source(&mut weights) };
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
-use densenet_arch::Head;
+use densenet_arch::{Config, Head};
 
 use crate::Error;
 use crate::forward::{Forward, Scratch};
@@ -28,6 +28,23 @@ pub struct Shape {
     pub batch: usize,
     /// Threads that work at once, the caller's among them.
     pub threads: usize,
+}
+
+impl Shape {
+    /// Refuses a size that the network cannot take, and numbers that are 0 or absurd.
+    pub(crate) fn check(self, config: &Config) -> Result<(), Error> {
+        let Self { height, width, batch, threads } = self;
+        let least = least_side(config);
+        if height.min(width) < least || height.max(width) > MOST_SIDE {
+            return Err(Error::InputSize { height, width, least, most: MOST_SIDE });
+        }
+        for (field, value) in [("batch", batch), ("threads", threads)] {
+            if !(1..=MOST).contains(&value) {
+                return Err(Error::Count { field, value, most: MOST });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A plan with buffers and threads for images of one size. Dropping it ends its threads.
@@ -71,16 +88,8 @@ impl Session {
     /// A size that the network cannot take, a batch or a number of threads that is 0 or absurd, buffers that do not fit
     /// into memory, and a thread that the system does not start.
     pub fn new(plan: &Arc<Plan>, shape: Shape) -> Result<Self, Error> {
+        shape.check(&plan.config)?;
         let Shape { height, width, batch, threads } = shape;
-        let least = least_side(&plan.config);
-        if height.min(width) < least || height.max(width) > MOST_SIDE {
-            return Err(Error::InputSize { height, width, least, most: MOST_SIDE });
-        }
-        for (field, value) in [("batch", batch), ("threads", threads)] {
-            if !(1..=MOST).contains(&value) {
-                return Err(Error::Count { field, value, most: MOST });
-            }
-        }
         let image = plan.config.in_channels * height * width;
         let maps = (0..threads).map(|thread| Maps::new(plan, (height, width), thread == 0 && threads > 1));
         let shared = Arc::new(Shared {
