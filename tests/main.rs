@@ -26,3 +26,5 @@ mod preprocess;
 mod report;
 #[path = "cli/mod.rs"]
 mod run;
+#[path = "model/train.rs"]
+mod train;

@@ -1,8 +1,8 @@
 //! Sixteen lanes in two 256-bit registers.
 
 use std::arch::x86_64::{
-    __m256, _CMP_UNORD_Q, _mm256_add_ps, _mm256_blendv_ps, _mm256_cmp_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
-    _mm256_max_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+    __m256, _CMP_GT_OQ, _CMP_UNORD_Q, _mm256_add_ps, _mm256_and_ps, _mm256_blendv_ps, _mm256_cmp_ps, _mm256_fmadd_ps,
+    _mm256_loadu_ps, _mm256_max_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
 };
 
 use super::{Kernel, Simd};
@@ -91,5 +91,15 @@ impl Simd for Avx2 {
     fn relu(self, v: Self::V) -> Self::V {
         // SAFETY: AVX2 is there.
         unsafe { [_mm256_max_ps(_mm256_setzero_ps(), v[0]), _mm256_max_ps(_mm256_setzero_ps(), v[1])] }
+    }
+
+    #[inline(always)]
+    fn where_positive(self, gate: Self::V, v: Self::V) -> Self::V {
+        // SAFETY: AVX2 is there.
+        unsafe {
+            let zero = _mm256_setzero_ps();
+            let open = [_mm256_cmp_ps::<_CMP_GT_OQ>(gate[0], zero), _mm256_cmp_ps::<_CMP_GT_OQ>(gate[1], zero)];
+            [_mm256_and_ps(open[0], v[0]), _mm256_and_ps(open[1], v[1])]
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! Sixteen lanes in one 512-bit register.
 
 use std::arch::x86_64::{
-    __m512, _CMP_UNORD_Q, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_mov_ps,
-    _mm512_max_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    __m512, _CMP_GT_OQ, _CMP_UNORD_Q, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_fmadd_ps, _mm512_loadu_ps,
+    _mm512_mask_mov_ps, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_storeu_ps,
 };
 
 use super::{Kernel, Simd};
@@ -82,5 +83,11 @@ impl Simd for Avx512 {
     fn relu(self, v: __m512) -> __m512 {
         // SAFETY: AVX-512F is there.
         unsafe { _mm512_max_ps(_mm512_setzero_ps(), v) }
+    }
+
+    #[inline(always)]
+    fn where_positive(self, gate: __m512, v: __m512) -> __m512 {
+        // SAFETY: AVX-512F is there.
+        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(gate, _mm512_setzero_ps()), v) }
     }
 }

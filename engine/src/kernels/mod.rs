@@ -13,6 +13,7 @@ mod portable;
 mod testing;
 mod three;
 mod tile;
+pub(crate) mod train;
 mod winograd;
 
 #[cfg(target_arch = "x86_64")]
@@ -52,6 +53,8 @@ pub(crate) trait Simd: Copy {
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// Zero where negative; NaN stays NaN.
     fn relu(self, v: Self::V) -> Self::V;
+    /// `v` where `gate` is above zero, else zero: how a gradient passes a ReLU.
+    fn where_positive(self, gate: Self::V, v: Self::V) -> Self::V;
 }
 
 /// Work that can be compiled for any instruction set.

@@ -119,10 +119,6 @@ mod tests {
     use crate::Isa;
     use crate::kernels::testing::{Numbers, close};
 
-    fn lanes(numbers: &mut Numbers, count: usize) -> Vec<Lanes> {
-        numbers.take(count * LANES).as_chunks().0.iter().map(|&values| Lanes(values)).collect()
-    }
-
     fn activated(norm: &Norm, block: usize, lane: usize, x: f32) -> f64 {
         (f64::from(x) * f64::from(norm.scale[block].0[lane]) + f64::from(norm.shift[block].0[lane])).max(0.0)
     }
@@ -132,9 +128,9 @@ mod tests {
         const BLOCKS: usize = 3;
         for isa in Isa::available() {
             let mut numbers = Numbers::default();
-            let norm = Norm { scale: lanes(&mut numbers, BLOCKS), shift: lanes(&mut numbers, BLOCKS) };
+            let norm = Norm { scale: numbers.lanes(BLOCKS), shift: numbers.lanes(BLOCKS) };
             let (pitch, x, count, tile, at) = (11, 2, 4, 3, 2);
-            let rows = [lanes(&mut numbers, BLOCKS * pitch), lanes(&mut numbers, BLOCKS * pitch)];
+            let rows = [numbers.lanes(BLOCKS * pitch), numbers.lanes(BLOCKS * pitch)];
             let mut plain = vec![Lanes::ZERO; 9 * BLOCKS];
             let panel = Panel { lanes: &mut plain, blocks: BLOCKS, tile, at };
             isa.backend().unwrap().run(Activate { norm: &norm, row: &rows[0], pitch, x, count, panel });

@@ -1,0 +1,498 @@
+//! The way forward with the batch's statistics.
+
+use densenet_arch::Stem;
+
+use super::Core;
+use super::batch::{Image, Scratch, block_part, room};
+use super::network::{BatchNorm, Block};
+use super::statistics::Statistics;
+use crate::fold::Norm;
+use crate::kernels::train::{Drop, Measure};
+use crate::kernels::{
+    Activate, ActivateAndAverage, Backend, CHUNK, Gemm, MaxPool, Panel, SumRow, Three, Tiling, patches,
+};
+use crate::lanes::{LANES, Lanes};
+use crate::packed::Packed;
+use crate::plan::kernel;
+
+/// Bytes of a band of rows that a 3x3 reads: it stays in a second-level cache.
+const BAND: usize = 384 << 10;
+
+impl Core {
+    /// From the images, (n, channels, height, width), to the mean of each feature.
+    pub(crate) fn forward(&mut self, images: &[f32]) {
+        self.load(images);
+        self.stem();
+        for block in 0..self.network.blocks.len() {
+            for layer in 0..self.network.blocks[block].layers.len() {
+                if self.network.blocks[block].layers[layer].bottleneck.is_some() {
+                    self.bottleneck(block, layer, true);
+                }
+                self.three(block, layer);
+            }
+            if self.network.blocks[block].transition.is_some() {
+                self.transition(block);
+            }
+        }
+        self.features();
+    }
+
+    /// Copies the images into their padded buffers, channels last.
+    fn load(&mut self, images: &[f32]) {
+        let (channels, padding) = (self.config.in_channels, kernel(self.config.stem) / 2);
+        let (height, width) = (self.sizes.height, self.sizes.width);
+        let pitch = (width + 2 * padding) * channels;
+        for (image, values) in self.batch.images_mut().iter_mut().zip(images.chunks_exact(channels * height * width)) {
+            for (channel, plane) in values.chunks_exact(height * width).enumerate() {
+                for (y, row) in plane.chunks_exact(width).enumerate() {
+                    let to = &mut image.input[(padding + y) * pitch + padding * channels..][..width * channels];
+                    for (pixel, &value) in to.chunks_exact_mut(channels).zip(row) {
+                        pixel[channel] = value;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The norm's vectors as part `part` of the network has them in training.
+    pub(crate) fn norm(&self, norm: &BatchNorm, part: usize, statistics: &Statistics) -> Norm {
+        if part >= self.sizes.first {
+            norm.by_batch(&self.parameters.values, statistics)
+        } else {
+            norm.by_running(&self.parameters.values, &self.running.values, self.config.eps)
+        }
+    }
+
+    fn stem(&mut self) {
+        let (backend, sizes, config) = (self.backend, &self.sizes, &self.config);
+        let weights = self.network.stem.forward(backend, &self.parameters.values);
+        let blocks = self.network.stem.output.blocks();
+        let view = Patches::new(config.stem, config.in_channels, sizes.width);
+        let (height, width) = sizes.stem;
+        self.team.each(self.batch.parts(), |part, scratch| {
+            for image in part.images {
+                image.clear_moments(blocks);
+                let to = if config.stem == Stem::Cifar { &mut image.maps[0] } else { &mut image.stem };
+                for (first, count) in chunks(height * width) {
+                    let tiling = Tiling::cover(count, backend.tile().0);
+                    let (input, shape) = (&weights.input, (tiling.tile, tiling.span()));
+                    view.pack(&image.input, (first, count, width), input.blocks(), shape, scratch);
+                    product(backend, &weights, tiling, count, &mut to[first..], height * width, scratch);
+                    let (map, pitch) = (&to[first..], height * width);
+                    backend.run(Measure { map, pitch, count, into: &mut image.moments });
+                }
+            }
+        });
+        if let Some(norm0) = &self.network.norm0 {
+            self.pass.stem.clear();
+            let images = self.batch.images().iter().map(|image| &image.moments[..]);
+            self.pass.stem.append(blocks, images, config.eps);
+            let norm = self.norm(norm0, 0, &self.pass.stem);
+            let pooled = sizes.blocks[0];
+            self.team.each(self.batch.parts(), |part, scratch| {
+                for image in part.images {
+                    image.clear_moments(blocks);
+                    max_pool(backend, &norm, &image.stem, sizes.stem, pooled, &mut image.maps[0], scratch);
+                    let (map, pitch) = (&image.maps[0][..], pooled.0 * pooled.1);
+                    backend.run(Measure { map, pitch, count: pitch, into: &mut image.moments });
+                }
+            });
+        }
+        self.begin_block(0);
+    }
+
+    /// The statistics of a block's input, from the images' moments.
+    fn begin_block(&mut self, block: usize) {
+        self.pass.blocks[block].map.clear();
+        self.pass.blocks[block].inner.clear();
+        self.append(block, self.network.blocks[block].input);
+    }
+
+    /// The statistics of the next `blocks` blocks of a block's map, from the images' moments.
+    fn append(&mut self, block: usize, blocks: usize) {
+        let images = self.batch.images().iter().map(|image| &image.moments[..]);
+        self.pass.blocks[block].map.append(blocks, images, self.config.eps);
+    }
+
+    /// Norm, ReLU, 1x1. `anew`: takes the statistics too; otherwise they are there and the values come out as before.
+    pub(crate) fn bottleneck(&mut self, block: usize, layer: usize, anew: bool) {
+        let own = &self.network.blocks[block].layers[layer];
+        let Some((conv, _)) = &own.bottleneck else { return };
+        let backend = self.backend;
+        let norm = self.norm(&own.norm, block_part(block), &self.pass.blocks[block].map);
+        let weights = conv.forward(backend, &self.parameters.values);
+        let (pixels, blocks) = (self.sizes.pixels(block), conv.output.blocks());
+        let (slot, drop) = (self.sizes.inner[own.number], self.drop_key(2 * own.number, block_part(block)));
+        let rate = self.config.drop_rate;
+        self.team.each(self.batch.parts(), |part, scratch| {
+            for (number, image) in (part.first..).zip(part.images) {
+                if anew {
+                    image.clear_moments(blocks);
+                }
+                let (from, to) = (&image.maps[block], &mut image.inner[slot]);
+                for (first, count) in chunks(pixels) {
+                    let tiling = Tiling::cover(count, backend.tile().0);
+                    let lanes = room(&mut scratch.panel, weights.input.blocks() * tiling.span());
+                    let panel = Panel { lanes, blocks: weights.input.blocks(), tile: tiling.tile, at: 0 };
+                    backend.run(Activate { norm: &norm, row: from, pitch: pixels, x: first, count, panel });
+                    let to = &mut to[first..];
+                    product(backend, &weights, tiling, count, to, pixels, scratch);
+                    if let Some(key) = drop {
+                        let key = key.of(number);
+                        backend.run(Drop { key, rate, map: to, pitch: pixels, first, count, blocks, pixels });
+                    }
+                    if anew {
+                        backend.run(Measure { map: to, pitch: pixels, count, into: &mut image.moments });
+                    }
+                }
+            }
+        });
+        if anew {
+            let mut statistics = Statistics::default();
+            let images = self.batch.images().iter().map(|image| &image.moments[..]);
+            statistics.append(blocks, images, self.config.eps);
+            self.pass.blocks[block].inner.push(statistics);
+        }
+    }
+
+    /// The norm in front of a layer's 3x3.
+    pub(crate) fn norm_of_three(&self, block: usize, layer: usize) -> Norm {
+        let own = &self.network.blocks[block].layers[layer];
+        let pass = &self.pass.blocks[block];
+        match &own.bottleneck {
+            Some((_, norm)) => self.norm(norm, block_part(block), &pass.inner[layer]),
+            None => self.norm(&own.norm, block_part(block), &pass.map),
+        }
+    }
+
+    /// Norm, ReLU, 3x3: the layer's channels behind those that it read.
+    fn three(&mut self, block: usize, layer: usize) {
+        let own = &self.network.blocks[block].layers[layer];
+        let backend = self.backend;
+        let norm = self.norm_of_three(block, layer);
+        let weights = own.conv.forward(backend, &self.parameters.values);
+        let (size, pixels) = (self.sizes.blocks[block], self.sizes.pixels(block));
+        let (slot, blocks, new) = (self.sizes.inner[own.number], weights.input.blocks(), weights.blocks());
+        let (reads, inner) = (own.reads(), own.bottleneck.is_some());
+        let (drop, rate) = (self.drop_key(2 * own.number + 1, block_part(block)), self.config.drop_rate);
+        self.team.each(self.batch.parts(), |part, scratch| {
+            for (number, image) in (part.first..).zip(part.images) {
+                image.clear_moments(new);
+                let (read, write) = image.maps[block].split_at_mut(reads * pixels);
+                let from = if inner { &image.inner[slot][..] } else { read };
+                for band in Band::all(size, blocks) {
+                    let lanes = room(&mut scratch.band, band.length());
+                    band.fill(lanes, |panel, x| {
+                        let row = Activate { norm: &norm, row: from, pitch: pixels, x, count: size.1, panel };
+                        backend.run(row);
+                    });
+                    band.convolve(backend, &weights, lanes, &mut write[band.first()..], pixels);
+                    let (first, count) = (band.first(), band.count());
+                    let map = &mut write[first..];
+                    if let Some(key) = drop {
+                        let key = key.of(number);
+                        backend.run(Drop { key, rate, map, pitch: pixels, first, count, blocks: new, pixels });
+                    }
+                    let map = &write[first..];
+                    backend.run(Measure { map, pitch: pixels, count, into: &mut image.moments });
+                }
+            }
+        });
+        self.append(block, new);
+    }
+
+    /// Norm, ReLU, average and 1x1, in this order, as the two commute.
+    fn transition(&mut self, block: usize) {
+        let Block { transition: Some((norm, conv)), .. } = &self.network.blocks[block] else { return };
+        let backend = self.backend;
+        let norm = self.norm(norm, block_part(block) + 1, &self.pass.blocks[block].map);
+        let weights = conv.forward(backend, &self.parameters.values);
+        let (from_size, to_size) = (self.sizes.blocks[block], self.sizes.blocks[block + 1]);
+        let (pixels, blocks) = (to_size.0 * to_size.1, conv.output.blocks());
+        self.team.each(self.batch.parts(), |part, scratch| {
+            for image in part.images {
+                image.clear_moments(blocks);
+                let (from, to) = image.maps.split_at_mut(block + 1);
+                let (from, to) = (&from[block], &mut to[0]);
+                for (first, count) in chunks(pixels) {
+                    let tiling = Tiling::cover(count, backend.tile().0);
+                    let lanes = room(&mut scratch.panel, weights.input.blocks() * tiling.span());
+                    average(backend, &norm, from, from_size, (first, count), tiling.tile, lanes);
+                    product(backend, &weights, tiling, count, &mut to[first..], pixels, scratch);
+                    let map = &to[first..];
+                    backend.run(Measure { map, pitch: pixels, count, into: &mut image.moments });
+                }
+            }
+        });
+        self.begin_block(block + 1);
+    }
+
+    /// Norm, ReLU and the mean over the last map.
+    fn features(&mut self) {
+        let last = self.network.blocks.len() - 1;
+        let backend = self.backend;
+        let norm = self.norm(&self.network.norm5, block_part(last) + 1, &self.pass.blocks[last].map);
+        let pixels = self.sizes.pixels(last);
+        self.team.each(self.batch.parts(), |part, _| {
+            for image in part.images {
+                image.features.fill(Lanes::ZERO);
+                let (row, sums) = (&image.maps[last][..], &mut image.features);
+                backend.run(SumRow { norm: &norm, row, width: pixels, sums });
+                let share = 1.0 / pixels as f32;
+                image.features.iter_mut().flat_map(|lanes| &mut lanes.0).for_each(|sum| *sum *= share);
+            }
+        });
+    }
+
+    /// (n, classes)
+    pub(crate) fn classify(&self) -> Vec<f32> {
+        let (images, classes) = (self.batch.images(), self.config.num_classes);
+        let weights = self.network.classifier.forward(self.backend, &self.parameters.values);
+        let bias = &self.parameters.values[self.network.bias.clone()];
+        let (blocks, out_blocks) = (weights.input.blocks(), weights.blocks());
+        let mut logits = vec![0.0; images.len() * classes];
+        for (images, logits) in images.chunks(CHUNK).zip(logits.chunks_mut(CHUNK * classes)) {
+            let tiling = Tiling::cover(images.len(), self.backend.tile().0);
+            let panel = feature_panel(images, blocks, tiling);
+            let mut out = vec![Lanes::ZERO; out_blocks * tiling.span()];
+            let (groups, pitch) = (0..weights.groups.len(), tiling.span());
+            self.backend.run(Gemm {
+                weights: &weights,
+                groups,
+                panel: &panel,
+                tiling,
+                relu: false,
+                out: &mut out,
+                pitch,
+            });
+            for (number, logits) in logits.chunks_exact_mut(classes).enumerate() {
+                for (class, (logit, bias)) in logits.iter_mut().zip(bias).enumerate() {
+                    *logit = out[class / LANES * pitch + number].0[class % LANES] + bias;
+                }
+            }
+        }
+        logits
+    }
+}
+
+/// The features of some images as the pixels of a panel.
+pub(crate) fn feature_panel(images: &[Image], blocks: usize, tiling: Tiling) -> Vec<Lanes> {
+    let mut lanes = vec![Lanes::ZERO; blocks * tiling.span()];
+    for (number, image) in images.iter().enumerate() {
+        for (block, &values) in image.features.iter().enumerate() {
+            lanes[(number / tiling.tile * blocks + block) * tiling.tile + number % tiling.tile] = values;
+        }
+    }
+    lanes
+}
+
+/// Some pixels of a map at a time: the first and their number.
+pub(crate) fn chunks(pixels: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..pixels).step_by(CHUNK).map(move |first| (first, CHUNK.min(pixels - first)))
+}
+
+/// The pixels of a chunk that lie in one row: row, first column, number and place in the chunk.
+pub(crate) fn rows_of(
+    (first, count): (usize, usize),
+    width: usize,
+) -> impl Iterator<Item = (usize, usize, usize, usize)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let (y, x) = ((first + at) / width, (first + at) % width);
+        let run = (count - at).min(width - x);
+        at += run;
+        (run > 0).then_some((y, x, run, at - run))
+    })
+}
+
+/// Multiplies the scratch's panel, a chunk of `count` pixels, by the weights, into a map from the chunk's first pixel on.
+pub(crate) fn product(
+    backend: Backend,
+    weights: &Packed,
+    tiling: Tiling,
+    count: usize,
+    to: &mut [Lanes],
+    pitch: usize,
+    scratch: &mut Scratch,
+) {
+    let groups = 0..weights.groups.len();
+    let span = tiling.span();
+    let panel = &scratch.panel[..weights.input.blocks() * span];
+    if span == count {
+        backend.run(Gemm { weights, groups, panel, tiling, relu: false, out: to, pitch });
+        return;
+    }
+    let out = room(&mut scratch.out, weights.blocks() * span);
+    backend.run(Gemm { weights, groups, panel, tiling, relu: false, out, pitch: span });
+    for (block, out) in out.chunks_exact(span).enumerate() {
+        to[block * pitch..][..count].copy_from_slice(&out[..count]);
+    }
+}
+
+/// What a transition's 1x1 reads: a chunk of pixels of the average, `[tile][block][pixel of the tile]`.
+pub(crate) fn average(
+    backend: Backend,
+    norm: &Norm,
+    map: &[Lanes],
+    (height, width): (usize, usize),
+    chunk: (usize, usize),
+    tile: usize,
+    lanes: &mut [Lanes],
+) {
+    let blocks = norm.scale.len();
+    for (y, x, count, at) in rows_of(chunk, width / 2) {
+        let rows = [&map[2 * y * width..], &map[(2 * y + 1) * width..]];
+        let panel = Panel { lanes, blocks, tile, at };
+        backend.run(ActivateAndAverage { norm, rows, pitch: height * width, x, count, panel });
+    }
+}
+
+/// Norm, ReLU and max-pool of a stem's map.
+fn max_pool(
+    backend: Backend,
+    norm: &Norm,
+    map: &[Lanes],
+    (height, width): (usize, usize),
+    (rows, columns): (usize, usize),
+    to: &mut [Lanes],
+    scratch: &mut Scratch,
+) {
+    let (blocks, pixels) = (norm.scale.len(), height * width);
+    let three = room(&mut scratch.band, 3 * blocks * width);
+    let out = room(&mut scratch.out, blocks * columns);
+    for y in 0..rows {
+        let seen: [Option<usize>; 3] =
+            [-1, 0, 1].map(|offset| (2 * y).checked_add_signed(offset).filter(|&row| row < height));
+        for (row, lanes) in seen.iter().zip(three.chunks_exact_mut(blocks * width)) {
+            let Some(row) = row else { continue };
+            let panel = Panel { lanes, blocks, tile: width, at: 0 };
+            backend.run(Activate { norm, row: map, pitch: pixels, x: row * width, count: width, panel });
+        }
+        let mut lines = three.chunks_exact(blocks * width);
+        let lines = seen.map(|row| lines.next().filter(|_| row.is_some()));
+        backend.run(MaxPool { rows: lines, width, blocks, out });
+        for (block, out) in out.chunks_exact(columns).enumerate() {
+            to[(block * rows + y) * columns..][..columns].copy_from_slice(out);
+        }
+    }
+}
+
+/// How a stem sees a padded image.
+pub(crate) struct Patches {
+    channels: usize,
+    kernel: usize,
+    stride: usize,
+    /// Values of a padded row.
+    pitch: usize,
+}
+
+impl Patches {
+    pub(crate) fn new(stem: Stem, channels: usize, width: usize) -> Self {
+        let (kernel, stride) = (kernel(stem), if stem == Stem::Imagenet { 2 } else { 1 });
+        Self { channels, kernel, stride, pitch: (width + 2 * (kernel / 2)) * channels }
+    }
+
+    /// Packs what the window sees at a chunk of pixels, its first, number and the row's width, into the scratch's panel
+    /// of a tile and a span.
+    pub(crate) fn pack(
+        &self,
+        image: &[f32],
+        (first, count, width): (usize, usize, usize),
+        blocks: usize,
+        (tile, span): (usize, usize),
+        scratch: &mut Scratch,
+    ) {
+        scratch.window.clear();
+        scratch.window.resize(blocks * LANES, 0.0);
+        let mut panel = Panel { lanes: room(&mut scratch.panel, blocks * span), blocks, tile, at: 0 };
+        for (y, x, count, _) in rows_of((first, count), width) {
+            for x in x..x + count {
+                let pieces = (0..self.kernel).map(|row| {
+                    let at = (self.stride * y + row) * self.pitch + self.stride * x * self.channels;
+                    &image[at..][..self.kernel * self.channels]
+                });
+                patches(&mut panel, pieces, &mut scratch.window);
+            }
+        }
+    }
+}
+
+/// Some rows of a map with what a 3x3 sees around them: `[row][block][width + 2]`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Band {
+    /// The first row.
+    y: usize,
+    rows: usize,
+    height: usize,
+    width: usize,
+    blocks: usize,
+}
+
+impl Band {
+    /// All bands of a map, of as many rows as fit into a cache.
+    pub(crate) fn all((height, width): (usize, usize), blocks: usize) -> impl Iterator<Item = Self> {
+        let row = blocks * (width + 2) * size_of::<Lanes>();
+        let most = (BAND / row).saturating_sub(2).clamp(1, height);
+        let rows = height.div_ceil(height.div_ceil(most));
+        (0..height).step_by(rows).map(move |y| Self { y, rows: rows.min(height - y), height, width, blocks })
+    }
+
+    /// The same rows of a map of other blocks.
+    pub(crate) fn of(self, blocks: usize) -> Self {
+        Self { blocks, ..self }
+    }
+
+    /// The first pixel of the map.
+    pub(crate) fn first(self) -> usize {
+        self.y * self.width
+    }
+
+    /// Pixels of the map.
+    pub(crate) fn count(self) -> usize {
+        self.rows * self.width
+    }
+
+    pub(crate) fn rows(self) -> usize {
+        self.rows
+    }
+
+    /// Pixels of a row with its border.
+    pub(crate) fn pitch(self) -> usize {
+        self.width + 2
+    }
+
+    /// Vectors of a row with its border.
+    pub(crate) fn row(self) -> usize {
+        self.blocks * self.pitch()
+    }
+
+    /// Vectors of the whole.
+    pub(crate) fn length(self) -> usize {
+        (self.rows + 2) * self.row()
+    }
+
+    /// Writes the rows by `line(panel, first pixel)`, and zeros around the map.
+    pub(crate) fn fill(self, lanes: &mut [Lanes], mut line: impl FnMut(Panel, usize)) {
+        let (blocks, tile) = (self.blocks, self.pitch());
+        for (row, lanes) in (self.y..).zip(lanes.chunks_exact_mut(self.row())) {
+            let Some(y) = row.checked_sub(1).filter(|&y| y < self.height) else {
+                lanes.fill(Lanes::ZERO);
+                continue;
+            };
+            for block in lanes.chunks_exact_mut(tile) {
+                block[0] = Lanes::ZERO;
+                block[tile - 1] = Lanes::ZERO;
+            }
+            line(Panel { lanes, blocks, tile, at: 1 }, y * self.width);
+        }
+    }
+
+    /// The 3x3 over its rows, into a map from the band's first pixel on.
+    pub(crate) fn convolve(self, backend: Backend, weights: &Packed, lanes: &[Lanes], to: &mut [Lanes], pitch: usize) {
+        for y in 0..self.rows {
+            let rows = [y, y + 1, y + 2].map(|row| &lanes[row * self.row()..][..self.row()]);
+            let out = &mut to[y * self.width..];
+            backend.run(Three { weights, rows, width: self.width, out, pitch });
+        }
+    }
+}
