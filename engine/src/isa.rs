@@ -43,13 +43,8 @@ impl Isa {
     ///
     /// [`Error::UnknownIsa`] for a variable that holds no name, [`Error::Unsupported`] if the processor lacks the set.
     pub(crate) fn backend_of(isa: Option<Self>) -> Result<Backend, Error> {
-        let isa = match isa {
-            Some(isa) => isa,
-            None => {
-                let variable = std::env::var_os(Self::VARIABLE).map(|value| value.to_string_lossy().into_owned());
-                Self::choose(variable.as_deref())?
-            }
-        };
+        let asked = || std::env::var_os(Self::VARIABLE).map(|value| value.to_string_lossy().into_owned());
+        let isa = isa.map_or_else(|| Self::choose(asked().as_deref()), Ok)?;
         isa.backend().ok_or(Error::Unsupported(isa))
     }
 

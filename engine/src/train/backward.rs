@@ -1,9 +1,11 @@
 //! The way back.
 
 use super::Core;
-use super::batch::{Image, Scratch, block_part, room};
+use super::batch::{Image, Scratch, block_part, of_block, room};
+use super::dropped::Dropped;
 use super::forward::{Band, Patches, average, chunks, feature_panel, rows_of};
 use super::network::{BatchNorm, Block, Conv};
+use super::pass::transition_key;
 use super::statistics::{Statistics, Sums};
 use crate::fold::Norm;
 use crate::kernels::train::{Affine, Drop, GateAdd, GateSet, GateStore, Grid, MaxPoolGradient, Outer, Terms, Unit};
@@ -284,18 +286,29 @@ impl Core {
         let Block { transition: Some((batch_norm, conv)), .. } = &self.network.blocks[block] else { return };
         let backend = self.backend;
         let norm = self.norm(batch_norm, block_part(block) + 1, &self.pass.blocks[block].map);
-        let weights = conv.backward(backend, &self.parameters.values);
         let (statistics, next) = (&self.pass.blocks[block].map, &self.pass.blocks[block + 1]);
         let terms = next.deferred.terms(&next.map, 0..conv.output.blocks());
         let (size, to_size) = (self.sizes.blocks[block], self.sizes.blocks[block + 1]);
         let (pixels, to_pixels) = (size.0 * size.1, to_size.0 * to_size.1);
         let (length, blocks, width) = (conv.sums(), conv.input.blocks(), conv.output.blocks());
+        let drop = self.drop_key(transition_key(block), block_part(block) + 1);
+        let dropped = Dropped {
+            backend,
+            block,
+            norm: &norm,
+            weights: conv.backward(backend, &self.parameters.values),
+            sizes: [size, to_size],
+            rate: self.config.drop_rate,
+        };
         self.team.each(self.batch.parts(), |mut part, scratch| {
             let (images, sums) = part.begin(length);
-            for (_, image) in images {
+            for (number, image) in images {
                 image.clear_sums(blocks);
-                let [even, odd] = &mut image.gradients;
-                let (gradient, incoming) = if block % 2 == 0 { (even, odd) } else { (odd, even) };
+                if let Some(key) = drop {
+                    dropped.backward(image, (conv, statistics, &terms), (key.of(number), sums), scratch);
+                    continue;
+                }
+                let (gradient, incoming) = of_block(&mut image.gradients, block);
                 clear_edges(gradient, blocks, size);
                 for (first, count) in chunks(to_pixels) {
                     let tiling = Tiling::cover(count, backend.tile().0);
@@ -308,7 +321,7 @@ impl Core {
                     let lanes = room(&mut scratch.panel, blocks * tiling.span());
                     clear_end(lanes, tiling, count);
                     average(backend, &norm, &image.maps[block], size, (first, count), tiling.tile, lanes);
-                    let out = one_back(backend, conv, &weights, tiling, sums, scratch);
+                    let out = one_back(backend, conv, &dropped.weights, tiling, sums, scratch);
                     for (y, x, count, at) in rows_of((first, count), to_size.1) {
                         for row in [2 * y, 2 * y + 1] {
                             let first = row * size.1 + 2 * x;
@@ -530,7 +543,7 @@ impl PoolBack<'_> {
 }
 
 /// A norm as the gates need it.
-fn unit<'a>(norm: &'a Norm, statistics: &'a Statistics) -> Unit<'a> {
+pub(super) fn unit<'a>(norm: &'a Norm, statistics: &'a Statistics) -> Unit<'a> {
     Unit { scale: &norm.scale, shift: &norm.shift, inverse: &statistics.rate, offset: &statistics.offset }
 }
 
@@ -567,7 +580,7 @@ fn outer(backend: Backend, conv: &Conv, tiling: Tiling, sums: &mut [Lanes], scra
 }
 
 /// Adds a chunk's share of a 1x1's weights and gives the gradient of its input, `[block][span]`.
-fn one_back<'a>(
+pub(super) fn one_back<'a>(
     backend: Backend,
     conv: &Conv,
     weights: &Packed,
@@ -584,7 +597,7 @@ fn one_back<'a>(
 }
 
 /// Zeroes the pixels of a panel that the tiles cover beyond the chunk.
-fn clear_end(lanes: &mut [Lanes], tiling: Tiling, count: usize) {
+pub(super) fn clear_end(lanes: &mut [Lanes], tiling: Tiling, count: usize) {
     let run = lanes.len() / tiling.tiles;
     for pixel in count..tiling.span() {
         for line in lanes[pixel / tiling.tile * run..][..run].chunks_exact_mut(tiling.tile) {
@@ -594,7 +607,7 @@ fn clear_end(lanes: &mut [Lanes], tiling: Tiling, count: usize) {
 }
 
 /// Zeroes the last row and column where an average over 2x2 left them out.
-fn clear_edges(gradient: &mut [Lanes], blocks: usize, (height, width): (usize, usize)) {
+pub(super) fn clear_edges(gradient: &mut [Lanes], blocks: usize, (height, width): (usize, usize)) {
     for map in gradient.chunks_exact_mut(height * width).take(blocks) {
         if width % 2 == 1 {
             map.iter_mut().skip(width - 1).step_by(width).for_each(|pixel| *pixel = Lanes::ZERO);

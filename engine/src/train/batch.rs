@@ -150,6 +150,11 @@ impl Image {
     }
 }
 
+/// The gradients of a block's map and of the next's.
+pub(crate) fn of_block([even, odd]: &mut [Vec<Lanes>; 2], block: usize) -> (&mut Vec<Lanes>, &mut Vec<Lanes>) {
+    if block.is_multiple_of(2) { (even, odd) } else { (odd, even) }
+}
+
 /// A batch's images and the sums of their gradients of weights.
 #[derive(Debug)]
 pub(crate) struct Batch {

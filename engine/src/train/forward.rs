@@ -4,7 +4,9 @@ use densenet_arch::Stem;
 
 use super::Core;
 use super::batch::{Image, Scratch, block_part, room};
+use super::dropped::Dropped;
 use super::network::{BatchNorm, Block};
+use super::pass::transition_key;
 use super::statistics::Statistics;
 use crate::fold::Norm;
 use crate::kernels::train::{Drop, Measure};
@@ -209,16 +211,24 @@ impl Core {
         let weights = conv.forward(backend, &self.parameters.values);
         let (from_size, to_size) = (self.sizes.blocks[block], self.sizes.blocks[block + 1]);
         let (pixels, blocks) = (to_size.0 * to_size.1, conv.output.blocks());
+        let drop = self.drop_key(transition_key(block), block_part(block) + 1);
+        let (sizes, rate) = ([from_size, to_size], self.config.drop_rate);
+        let dropped = Dropped { backend, block, norm: &norm, weights, sizes, rate };
         self.team.each(self.batch.parts(), |part, scratch| {
-            for image in part.images {
+            for (number, image) in (part.first..).zip(part.images) {
                 image.clear_moments(blocks);
+                if let Some(key) = drop {
+                    dropped.forward(image, key.of(number), scratch);
+                    continue;
+                }
+                let weights = &dropped.weights;
                 let (from, to) = image.maps.split_at_mut(block + 1);
                 let (from, to) = (&from[block], &mut to[0]);
                 for (first, count) in chunks(pixels) {
                     let tiling = Tiling::cover(count, backend.tile().0);
                     let lanes = room(&mut scratch.panel, weights.input.blocks() * tiling.span());
                     average(backend, &norm, from, from_size, (first, count), tiling.tile, lanes);
-                    product(backend, &weights, tiling, count, &mut to[first..], pixels, scratch);
+                    product(backend, weights, tiling, count, &mut to[first..], pixels, scratch);
                     let map = &to[first..];
                     backend.run(Measure { map, pitch: pixels, count, into: &mut image.moments });
                 }

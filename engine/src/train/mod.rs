@@ -2,6 +2,7 @@
 
 mod backward;
 mod batch;
+mod dropped;
 mod forward;
 mod init;
 mod loss;

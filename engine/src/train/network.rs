@@ -95,10 +95,10 @@ impl Network {
             patch_channels: None,
         };
         let side = kernel(config.stem);
-        let patch = Layout::of(side * side * config.in_channels);
+        let window = Layout::of(side * side * config.in_channels);
         let stem = Conv {
             patch_channels: Some(config.in_channels),
-            ..conv("features.conv0", &patch, config.num_init_features, 1)
+            ..conv("features.conv0", &window, config.num_init_features, 1)
         };
         let norm0 = match config.stem {
             Stem::Imagenet => Some(norm("features.norm0", &stem.output)),

@@ -41,7 +41,7 @@ impl Optimiser {
     /// The names of what it remembers of each weight, in the state's tensors.
     pub(crate) fn memories(self) -> &'static [&'static str] {
         match self {
-            Self::Sgd { momentum, .. } if momentum == 0.0 => &[],
+            Self::Sgd { momentum: 0.0, .. } => &[],
             Self::Sgd { .. } => &["momentum"],
             Self::AdamW { .. } => &["mean", "mean_square"],
         }

@@ -73,6 +73,11 @@ impl DropKey {
     }
 }
 
+/// The number of a transition's convolution, apart from those of the layers.
+pub(crate) fn transition_key(block: usize) -> usize {
+    usize::MAX - block
+}
+
 impl Core {
     /// What the dropout behind a convolution of part `part` is drawn from, where there is dropout.
     pub(crate) fn drop_key(&self, convolution: usize, part: usize) -> Option<DropKey> {

@@ -363,3 +363,24 @@ fn move_average(average: &mut [f32], values: &[f32], share: f64) {
 fn owned((shape, values): (&[usize], &[f32])) -> (Vec<usize>, Vec<f32>) {
     (shape.to_vec(), values.to_vec())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::initial_weights;
+
+    #[test]
+    fn a_thread_s_panic_is_an_error_and_the_weights_stay() {
+        let config = Config::cifar_bc(10, 12).unwrap();
+        let shape = Shape { height: 8, width: 8, batch: 8, threads: 3 };
+        let mut trainer = Trainer::new(&config, initial_weights(&config, 1), shape, &Options::default()).unwrap();
+        let (images, labels) = (vec![0.5; 8 * 3 * 64], [0, 1, 2, 3, 4, 5, 6, 7]);
+        let map = std::mem::take(&mut trainer.core.batch.images_mut()[5].maps[1]);
+        let weights = trainer.core.parameters.values.clone();
+        assert!(matches!(trainer.step(&images, &labels), Err(Error::Panicked)));
+        assert_eq!(trainer.core.parameters.values, weights);
+        // The threads are still there.
+        trainer.core.batch.images_mut()[5].maps[1] = map;
+        trainer.step(&images, &labels).unwrap();
+    }
+}

@@ -87,27 +87,27 @@ impl Outer<'_> {
             let gradient =
                 &self.gradient.lanes[output / LANES * self.gradient.block + y * self.gradient.row..][..width];
             let mut input = [gradient; N];
-            for n in 0..N {
-                input[n] = &self.input.lanes[(block + n) * self.input.block + y * self.input.row..][..width];
+            for (n, input) in input.iter_mut().enumerate() {
+                *input = &self.input.lanes[(block + n) * self.input.block + y * self.input.row..][..width];
             }
             for x in 0..width {
                 let mut values = [simd.splat(0.0); N];
                 for n in 0..N {
                     values[n] = simd.load(&input[n][x]);
                 }
-                for o in 0..O {
+                for (o, sums) in sums.iter_mut().enumerate() {
                     // There are sixteen lanes; the mask saves the check.
                     let d = simd.splat(gradient[x].0[(first + o) & (LANES - 1)]);
                     for n in 0..N {
-                        sums[o][n] = simd.mul_add(d, values[n], sums[o][n]);
+                        sums[n] = simd.mul_add(d, values[n], sums[n]);
                     }
                 }
             }
         }
-        for o in 0..O {
+        for (o, sums) in sums.iter().enumerate() {
             let to = &mut self.sums[(output + o) * self.blocks + block..][..N];
             for n in 0..N {
-                let sum = simd.add(simd.load(&to[n]), sums[o][n]);
+                let sum = simd.add(simd.load(&to[n]), sums[n]);
                 simd.store(sum, &mut to[n]);
             }
         }
