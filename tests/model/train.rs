@@ -2,9 +2,13 @@
 
 use std::collections::HashMap;
 
+use candle_core::{D, DType, Device, Tensor, Var};
+use candle_nn::VarBuilder;
+use densenet_arch::networks;
 use densenet_converters::{Fate, Options as ConvertOptions, Source, convert};
-use densenet_engine::train::{Options, Trainer};
+use densenet_engine::train::{Options, Trainer, initial_weights};
 use densenet_engine::{Isa, Shape};
+use densenet_zoo::model::DenseNet;
 use densenet_zoo::parity::Difference;
 use densenet_zoo::store::{Model, Store};
 use safetensors::SafeTensors;
@@ -153,5 +157,67 @@ fn a_step_is_torch7_s_and_pytorch_s() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_full_size_network_s_gradients_are_candle_s() {
+    let config = networks::find("densenet-121").unwrap().config.clone();
+    let (side, count) = (224, 2);
+    // Every ReLU is far open or, in one channel of four, far closed: none changes sides by rounding.
+    let mut source = initial_weights(&config, 3);
+    let mut weights = |name: &str| {
+        let (shape, mut values) = source(name)?;
+        if name.contains("norm") && name.ends_with("bias") {
+            values.iter_mut().enumerate().for_each(|(at, bias)| *bias = if at % 4 == 3 { -7.0 } else { 7.0 });
+        }
+        Some((shape, values))
+    };
+    let shape = Shape { height: side, width: side, batch: count, threads: 2 };
+    let mut trainer = Trainer::new(&config, &mut weights, shape, &Options::default()).unwrap();
+    // Of slow and fast waves.
+    let pixel = |index: usize| ((index % 977) as f32 * 0.37).sin() + ((index / 224) as f32 * 0.05).cos();
+    let images: Vec<f32> = (0..count * 3 * side * side).map(pixel).collect();
+    let labels = [3, 777];
+    let step = trainer.accumulate(&images, &labels).unwrap();
+
+    // candle knows no way back through this max-pool: the stem's weights are no variables of it.
+    let (mut tensors, mut variables) = (HashMap::new(), HashMap::new());
+    for param in config.params() {
+        let (shape, values) = weights(&param.name).unwrap();
+        let tensor = Tensor::from_vec(values, shape, &Device::Cpu).unwrap().to_dtype(DType::F64).unwrap();
+        if param.role.is_parameter() && !param.name.ends_with("conv0.weight") && !param.name.contains("norm0") {
+            let variable = Var::from_tensor(&tensor).unwrap();
+            tensors.insert(param.name.clone(), variable.as_tensor().clone());
+            variables.insert(param.name, variable);
+        } else {
+            tensors.insert(param.name, tensor);
+        }
+    }
+    let network = DenseNet::new(&config, VarBuilder::from_tensors(tensors, DType::F64, &Device::Cpu)).unwrap();
+    let input = Tensor::from_vec(images, (count, 3, side, side), &Device::Cpu).unwrap().to_dtype(DType::F64).unwrap();
+    let logits = network.forward(&input, true).unwrap();
+    let labels = Tensor::new(&labels.map(|label: usize| label as u32), &Device::Cpu).unwrap();
+    let shares = candle_nn::ops::log_softmax(&logits, D::Minus1).unwrap();
+    let loss = candle_nn::loss::nll(&shares, &labels).unwrap();
+    let expected: f64 = loss.to_scalar().unwrap();
+    assert!((step.loss / expected - 1.0).abs() < 1e-5, "{} {expected}", step.loss);
+    let gradients = loss.backward().unwrap();
+    let expected = |name: &str| -> Vec<f32> {
+        let gradient = gradients.get(&variables[name]).unwrap().to_dtype(DType::F32).unwrap();
+        gradient.flatten_all().unwrap().to_vec1().unwrap()
+    };
+    assert_eq!(variables.len(), 361);
+    for name in variables.keys() {
+        let Difference { absolute, scale, .. } =
+            Difference::between(trainer.gradient(name).unwrap().1, &expected(name));
+        // The mean that the next norm takes away leaves little but rounding of an open norm's shift.
+        let scale = match name.strip_suffix("bias").filter(|_| name.contains("norm")) {
+            Some(norm) => {
+                expected(&format!("{norm}weight")).iter().fold(scale, |most, &d| most.max(f64::from(d).abs()))
+            }
+            None => scale,
+        };
+        assert!(absolute < 1e-4 * scale, "{name}: {absolute} of {scale}");
     }
 }
