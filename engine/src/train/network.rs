@@ -177,29 +177,26 @@ impl BatchNorm {
 }
 
 impl Conv {
-    /// A weight's place among the convolution's.
-    #[inline]
-    fn at(&self, output: usize, channel: usize, tap: usize) -> usize {
-        let channels = self.input.channels();
-        match self.patch_channels {
+    /// A weight's place among the convolution's, by output, channel and tap.
+    fn places(&self) -> impl Fn(usize, usize, usize) -> usize + use<> {
+        let (channels, taps, inputs) = (self.input.channels(), self.taps, self.patch_channels);
+        move |output, channel, tap| match inputs {
             Some(inputs) => output * channels + channel % inputs * (channels / inputs) + channel / inputs,
-            None => (output * channels + channel) * self.taps + tap,
+            None => (output * channels + channel) * taps + tap,
         }
     }
 
     /// The weights as the way forward reads them.
     pub(crate) fn forward(&self, backend: Backend, parameters: &[f32]) -> Packed {
-        let weights = &parameters[self.weight.clone()];
-        pack(backend, (&self.input, &self.output, self.taps), |output, channel, tap| {
-            weights[self.at(output, channel, tap)]
-        })
+        let (weights, at) = (&parameters[self.weight.clone()], self.places());
+        pack(backend, (&self.input, &self.output, self.taps), |output, channel, tap| weights[at(output, channel, tap)])
     }
 
     /// Transposed, as the gradient of the input reads them: outputs and inputs change places and a 3x3 turns by half.
     pub(crate) fn backward(&self, backend: Backend, parameters: &[f32]) -> Packed {
-        let weights = &parameters[self.weight.clone()];
+        let (weights, at, last) = (&parameters[self.weight.clone()], self.places(), self.taps - 1);
         pack(backend, (&self.output, &self.input, self.taps), |channel, output, tap| {
-            weights[self.at(output, channel, self.taps - 1 - tap)]
+            weights[at(output, channel, last - tap)]
         })
     }
 
@@ -211,16 +208,27 @@ impl Conv {
     /// Adds sums to the gradient, one after the other.
     pub(crate) fn add_gradient<'a>(&self, sums: impl Iterator<Item = &'a [Lanes]>, gradients: &mut [f32]) {
         let sums: Vec<_> = sums.collect();
-        let (outputs, blocks) = (self.output.channels(), self.input.blocks());
+        let (outputs, blocks, taps) = (self.output.channels(), self.input.blocks(), self.taps);
+        let (channels, at) = (self.input.channels_at(), self.places());
         let gradient = &mut gradients[self.weight.clone()];
         let row = gradient.len() / outputs;
-        gradient.par_chunks_exact_mut(row).with_min_len(outputs.div_ceil(16)).enumerate().for_each(
-            |(output, gradient)| {
-                for tap in 0..self.taps {
-                    let first = (tap * outputs + output) * blocks;
-                    for (channel, lane) in self.input.lanes().enumerate() {
-                        let sum: f32 = sums.iter().map(|sums| sums[first + lane / LANES].0[lane % LANES]).sum();
-                        gradient[self.at(0, channel, tap)] += sum;
+        let rows = gradient.par_chunks_exact_mut(row).with_min_len(outputs.div_ceil(16)).enumerate();
+        rows.for_each_init(
+            || vec![Lanes::ZERO; blocks],
+            |total, (output, gradient)| {
+                for tap in 0..taps {
+                    total.fill(Lanes::ZERO);
+                    for sums in &sums {
+                        for (total, sum) in total.iter_mut().zip(&sums[(tap * outputs + output) * blocks..]) {
+                            for (total, value) in total.0.iter_mut().zip(sum.0) {
+                                *total += value;
+                            }
+                        }
+                    }
+                    for (channels, total) in channels.iter().zip(&*total) {
+                        for (channel, value) in channels.clone().zip(total.0) {
+                            gradient[at(0, channel, tap)] += value;
+                        }
                     }
                 }
             },
