@@ -1,6 +1,6 @@
 //! Times training steps on made-up images.
 //!
-//! usage: train NETWORK [BATCH [MEMORY_LEVEL [THREADS [SECONDS]]]]
+//! usage: train NETWORK [BATCH [MEMORY_LEVEL [THREADS [SECONDS [exact|fast]]]]]
 //!
 //! Prints median seconds a step, images a second, the process's peak memory in MiB (Linux) and the last loss.
 
@@ -9,8 +9,8 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use densenet_arch::networks;
-use densenet_engine::Shape;
 use densenet_engine::train::{Options, Trainer, initial_weights};
+use densenet_engine::{Convolutions, Shape};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -20,11 +20,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let memory_level = number(&arguments, 2, 3)?;
     let threads = number(&arguments, 3, 2)?;
     let seconds: f64 = number(&arguments, 4, 20.0)?;
+    let fast = arguments.get(5).is_some_and(|way| way == "fast");
+    let convolutions = if fast { Convolutions::Fast } else { Convolutions::Exact };
 
     let config = &network.config;
     let side = config.input_size();
     let shape = Shape { height: side, width: side, batch, threads };
-    let options = Options { memory_level, ..Options::default() };
+    let options = Options { convolutions, memory_level, ..Options::default() };
     let mut trainer = Trainer::new(config, initial_weights(config, 1), shape, &options)?;
     let mut state = 1_u64;
     let mut uniform = || {

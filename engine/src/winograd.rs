@@ -10,7 +10,7 @@ pub(crate) const TILES: usize = 14;
 /// Tiles for which a chunk has room, those that round it up included.
 pub(crate) const TILES_ROOM: usize = 16;
 /// The least side of a map that pays: the tiles at the edge of a smaller one are mostly empty.
-const LEAST_SIDE: usize = 12;
+pub(crate) const LEAST_SIDE: usize = 12;
 
 /// Transformed weights: a product over channels for each position of a transformed tile.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ fn transform(taps: &[f64; 9]) -> [f64; POSITIONS] {
 }
 
 /// For each point its powers by what Lagrange's interpolation divides by: the product of its distances from the others.
-fn g() -> [[f64; 3]; 6] {
+pub(crate) fn g() -> [[f64; 3]; 6] {
     let (near, far) = (f64::from(NEAR), f64::from(FAR));
     let points = [0.0, near, -near, far, -far];
     let row = |point: f64| {

@@ -7,7 +7,7 @@ use candle_nn::VarBuilder;
 use densenet_arch::networks;
 use densenet_converters::{Fate, Options as ConvertOptions, Source, convert};
 use densenet_engine::train::{Options, Trainer, initial_weights};
-use densenet_engine::{Isa, Shape};
+use densenet_engine::{Convolutions, Isa, Shape};
 use densenet_zoo::model::DenseNet;
 use densenet_zoo::parity::Difference;
 use densenet_zoo::store::{Model, Store};
@@ -131,9 +131,12 @@ fn a_step_is_torch7_s_and_pytorch_s() {
     ] {
         assert_eq!(reference.gradients.len(), gradients, "{name}");
         for isa in Isa::available() {
-            for memory_level in [3, 4] {
-                let what = format!("{name}, {isa}, level {memory_level}");
-                let options = Options { isa: Some(isa), memory_level, ..Options::default() };
+            let ways = [(3, Convolutions::Exact), (4, Convolutions::Exact), (4, Convolutions::Fast)];
+            for (memory_level, convolutions) in ways {
+                let what = format!("{name}, {isa}, level {memory_level}, {convolutions:?}");
+                let options = Options { isa: Some(isa), convolutions, memory_level, ..Options::default() };
+                // What fast convolutions may err more.
+                let more = if convolutions == Convolutions::Fast { 10.0 } else { 1.0 };
                 let mut trainer = trainer(&reference, &options, 2);
                 let mut losses = Vec::new();
                 for step in 0..reference.losses.len().min(5) {
@@ -141,19 +144,19 @@ fn a_step_is_torch7_s_and_pytorch_s() {
                     losses.push(found.loss);
                     if step == 0 {
                         let difference = Difference::between(&found.logits, &reference.logits);
-                        assert!(difference.within(1e-5), "{what}: {difference:?}");
-                        compare(&what, &reference.gradients, 1e-4, |name| trainer.gradient(name));
-                        compare(&what, &reference.statistics, 1e-6, |name| trainer.tensor(name));
+                        assert!(difference.within(1e-5 * more), "{what}: {difference:?}");
+                        compare(&what, &reference.gradients, 1e-4 * more, |name| trainer.gradient(name));
+                        compare(&what, &reference.statistics, 1e-6 * more, |name| trainer.tensor(name));
                     }
                 }
                 for (step, (loss, expected)) in losses.iter().zip(&reference.losses).enumerate() {
                     // At Torch7's third step an input of a ReLU is 2e-7 from zero. In f32 it is on the other side, for
                     // PyTorch too, whose fifth loss is then 2.9e-5 from the one in f64.
                     let most = if name.starts_with("torch7") && step == 4 { 4e-5 } else { 1e-6 };
-                    assert!((loss / expected - 1.0).abs() < most, "{what}: {losses:?} {:?}", reference.losses);
+                    assert!((loss / expected - 1.0).abs() < most * more, "{what}: {losses:?} {:?}", reference.losses);
                 }
                 if name == "pytorch" {
-                    compare(&what, &reference.weights, 1e-5, |name| trainer.tensor(name));
+                    compare(&what, &reference.weights, 1e-5 * more, |name| trainer.tensor(name));
                 }
             }
         }

@@ -7,6 +7,7 @@ use super::forward::{Band, Patches, average, chunks, feature_panel, rows_of};
 use super::network::{BatchNorm, Block, Conv};
 use super::pass::transition_key;
 use super::statistics::{Statistics, Sums};
+use super::three::Weights;
 use crate::fold::Norm;
 use crate::kernels::train::{Affine, Drop, GateAdd, GateSet, GateStore, Grid, MaxPoolGradient, Outer, Terms, Unit};
 use crate::kernels::{Activate, Backend, CHUNK, Gemm, Panel, Tiling};
@@ -196,7 +197,8 @@ impl Core {
             backend: self.backend,
             unit: unit(&norm, statistics),
             norm: &norm,
-            weights: own.conv.backward(self.backend, &self.parameters.values),
+            weights: Weights::new(own.conv.backward(self.backend, &self.parameters.values), self.fast(block)),
+            step: Weights::step(self.fast(block)),
             terms: pass.deferred.terms(&pass.map, new),
             conv: &own.conv,
             block,
@@ -421,7 +423,9 @@ struct ThreeBack<'a> {
     norm: &'a Norm,
     unit: Unit<'a>,
     /// Transposed.
-    weights: Packed,
+    weights: Weights,
+    /// Rows that a band has a multiple of.
+    step: usize,
     /// What makes the gradient of the layer's own channels.
     terms: Terms,
     conv: &'a Conv,
@@ -439,7 +443,7 @@ impl ThreeBack<'_> {
     fn run(&self, image: &mut Image, sums: &mut [Lanes], drop: Option<u64>, scratch: &mut Scratch) {
         let Self { backend, unit, size, block, .. } = *self;
         let pixels = size.0 * size.1;
-        let (new, blocks) = (self.weights.input.blocks(), self.conv.input.blocks());
+        let (new, blocks) = (self.conv.output.blocks(), self.conv.input.blocks());
         let map = &image.maps[block][..];
         let (read, own) = image.gradients[block % 2].split_at_mut(self.reads * pixels);
         let (from, incoming) = match self.slot {
@@ -447,7 +451,7 @@ impl ThreeBack<'_> {
             None => (map, None),
         };
         let mut incoming = incoming;
-        for band in Band::all(size, blocks) {
+        for band in Band::all(size, blocks, self.step) {
             let gradient = band.of(new);
             let lanes = room(&mut scratch.gradient_band, gradient.length());
             gradient.fill(lanes, |panel, x| {
@@ -469,12 +473,12 @@ impl ThreeBack<'_> {
             let lanes = &scratch.gradient_band[..gradient.length()];
             if let Some(incoming) = &mut incoming {
                 let to = &mut incoming[first..];
-                gradient.convolve(backend, &self.weights, lanes, to, pixels);
+                self.weights.convolve(backend, gradient, lanes, (&mut *to, pixels), &mut scratch.tiles);
                 let (map, sums) = (&from[first..], &mut image.sums);
                 backend.run(GateStore { unit, map, gradient: to, pitch: pixels, count, sums });
             } else {
                 let out = room(&mut scratch.out, blocks * count);
-                gradient.convolve(backend, &self.weights, lanes, out, count);
+                self.weights.convolve(backend, gradient, lanes, (&mut *out, count), &mut scratch.tiles);
                 let (map, gradient, sums) = (&map[first..], &mut read[first..], &mut image.sums);
                 let (incoming, incoming_pitch) = (&*out, count);
                 backend.run(GateAdd { unit, map, gradient, pitch: pixels, count, incoming, incoming_pitch, sums });
@@ -484,7 +488,7 @@ impl ThreeBack<'_> {
 
     /// Adds a band's share of the weights' gradient.
     fn weights_of(&self, band: Band, scratch: &Scratch, sums: &mut [Lanes]) {
-        let gradient = band.of(self.weights.input.blocks());
+        let gradient = band.of(self.conv.output.blocks());
         let (outputs, blocks) = (self.conv.output.channels(), self.conv.input.blocks());
         for (tap, sums) in sums.chunks_exact_mut(outputs * blocks).enumerate() {
             let seen = tap / 3 * band.row() + tap % 3;
@@ -496,7 +500,7 @@ impl ThreeBack<'_> {
                 },
                 input: Grid { lanes: &scratch.band[seen..], block: band.pitch(), row: band.row() },
                 rows: band.rows(),
-                width: band.pitch() - 2,
+                width: band.width(),
                 outputs,
                 blocks,
                 sums,

@@ -7,6 +7,7 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use super::network::Network;
 use super::statistics::{Moments, Sums};
+use super::three::Tiles;
 use crate::Error;
 use crate::lanes::Lanes;
 use crate::maps::{sides, zeros};
@@ -239,6 +240,7 @@ pub(crate) struct Scratch {
     pub(crate) stem: Vec<Lanes>,
     /// A stem's patch.
     pub(crate) window: Vec<f32>,
+    pub(crate) tiles: Tiles,
 }
 
 /// The first `length` vectors of a buffer that grows.

@@ -8,11 +8,10 @@ use super::dropped::Dropped;
 use super::network::{BatchNorm, Block};
 use super::pass::transition_key;
 use super::statistics::Statistics;
+use super::three::Weights;
 use crate::fold::Norm;
 use crate::kernels::train::{Drop, Measure};
-use crate::kernels::{
-    Activate, ActivateAndAverage, Backend, CHUNK, Gemm, MaxPool, Panel, SumRow, Three, Tiling, patches,
-};
+use crate::kernels::{Activate, ActivateAndAverage, Backend, CHUNK, Gemm, MaxPool, Panel, SumRow, Tiling, patches};
 use crate::lanes::{LANES, Lanes};
 use crate::packed::Packed;
 use crate::plan::kernel;
@@ -172,9 +171,9 @@ impl Core {
         let own = &self.network.blocks[block].layers[layer];
         let backend = self.backend;
         let norm = self.norm_of_three(block, layer);
-        let weights = own.conv.forward(backend, &self.parameters.values);
-        let (size, pixels) = (self.sizes.blocks[block], self.sizes.pixels(block));
-        let (slot, blocks, new) = (self.sizes.inner[own.number], weights.input.blocks(), weights.blocks());
+        let (size, pixels, fast) = (self.sizes.blocks[block], self.sizes.pixels(block), self.fast(block));
+        let weights = Weights::new(own.conv.forward(backend, &self.parameters.values), fast);
+        let (slot, blocks, new) = (self.sizes.inner[own.number], own.conv.input.blocks(), own.conv.output.blocks());
         let (reads, inner) = (own.reads(), own.bottleneck.is_some());
         let (drop, rate) = (self.drop_key(2 * own.number + 1, block_part(block)), self.config.drop_rate);
         self.team.each(self.batch.parts(), |part, scratch| {
@@ -182,13 +181,14 @@ impl Core {
                 image.clear_moments(new);
                 let (read, write) = image.maps[block].split_at_mut(reads * pixels);
                 let from = if inner { &image.inner[slot][..] } else { read };
-                for band in Band::all(size, blocks) {
+                for band in Band::all(size, blocks, Weights::step(fast)) {
                     let lanes = room(&mut scratch.band, band.length());
                     band.fill(lanes, |panel, x| {
                         let row = Activate { norm: &norm, row: from, pitch: pixels, x, count: size.1, panel };
                         backend.run(row);
                     });
-                    band.convolve(backend, &weights, lanes, &mut write[band.first()..], pixels);
+                    let to = (&mut write[band.first()..], pixels);
+                    weights.convolve(backend, band, lanes, to, &mut scratch.tiles);
                     let (first, count) = (band.first(), band.count());
                     let map = &mut write[first..];
                     if let Some(key) = drop {
@@ -439,11 +439,11 @@ pub(crate) struct Band {
 }
 
 impl Band {
-    /// All bands of a map, of as many rows as fit into a cache.
-    pub(crate) fn all((height, width): (usize, usize), blocks: usize) -> impl Iterator<Item = Self> {
+    /// All bands of a map, of as many rows as fit into a cache, but for the last a multiple of `step`.
+    pub(crate) fn all((height, width): (usize, usize), blocks: usize, step: usize) -> impl Iterator<Item = Self> {
         let row = blocks * (width + 2) * size_of::<Lanes>();
         let most = (BAND / row).saturating_sub(2).clamp(1, height);
-        let rows = height.div_ceil(height.div_ceil(most));
+        let rows = height.div_ceil(height.div_ceil(most)).next_multiple_of(step);
         (0..height).step_by(rows).map(move |y| Self { y, rows: rows.min(height - y), height, width, blocks })
     }
 
@@ -464,6 +464,11 @@ impl Band {
 
     pub(crate) fn rows(self) -> usize {
         self.rows
+    }
+
+    /// Pixels of a row.
+    pub(crate) fn width(self) -> usize {
+        self.width
     }
 
     /// Pixels of a row with its border.
@@ -494,15 +499,6 @@ impl Band {
                 block[tile - 1] = Lanes::ZERO;
             }
             line(Panel { lanes, blocks, tile, at: 1 }, y * self.width);
-        }
-    }
-
-    /// The 3x3 over its rows, into a map from the band's first pixel on.
-    pub(crate) fn convolve(self, backend: Backend, weights: &Packed, lanes: &[Lanes], to: &mut [Lanes], pitch: usize) {
-        for y in 0..self.rows {
-            let rows = [y, y + 1, y + 2].map(|row| &lanes[row * self.row()..][..self.row()]);
-            let out = &mut to[y * self.width..];
-            backend.run(Three { weights, rows, width: self.width, out, pitch });
         }
     }
 }

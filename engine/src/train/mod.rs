@@ -106,6 +106,7 @@ mod pass;
 mod schedule;
 pub(crate) mod statistics;
 mod store;
+mod three;
 mod trainer;
 
 pub use init::initial_weights;

@@ -3,13 +3,16 @@
 use std::fmt;
 
 use super::{Optimiser, Schedule};
-use crate::{Error, Isa};
+use crate::{Convolutions, Error, Isa};
 
 /// How to train.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The kernels to use; `None`: what `DENSENET_ZOO_ISA` says, else the fastest that the processor can run.
     pub isa: Option<Isa>,
+    /// How to compute the 3x3 convolutions and the gradients of their inputs; those of their weights are always exact. Fast ones round
+    /// some times more.
+    pub convolutions: Convolutions,
     /// How much of a pass is kept for the way back, by the original's numbers (`-optMemory`). 3: the blocks' maps and what
     /// the 1x1s give. 4: the blocks' maps; what the 1x1s give is computed again. 0 to 2 mean 3: what they keep besides,
     /// concatenations and normalised maps, does not exist here. The results are the same, bit for bit.
@@ -40,6 +43,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             isa: None,
+            convolutions: Convolutions::Exact,
             memory_level: 3,
             optimiser: Optimiser::NESTEROV,
             schedule: Schedule::constant(0.1),

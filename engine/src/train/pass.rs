@@ -10,6 +10,8 @@ use super::store::Store;
 use crate::kernels::Backend;
 use crate::kernels::train::{Terms, mix};
 use crate::lanes::LANES;
+use crate::plan::Convolutions;
+use crate::winograd::LEAST_SIDE;
 
 /// Share of a new batch in the running statistics, as Torch and PyTorch have it.
 const MOMENTUM: f64 = 0.1;
@@ -31,6 +33,8 @@ pub(crate) struct Core {
     pub(crate) team: Team,
     /// What dropout is drawn from.
     pub(crate) seed: u64,
+    /// How the 3x3s are computed.
+    pub(crate) convolutions: Convolutions,
 }
 
 /// What a pass finds out.
@@ -79,6 +83,12 @@ pub(crate) fn transition_key(block: usize) -> usize {
 }
 
 impl Core {
+    /// Whether a block's 3x3s go by Winograd's algorithm.
+    pub(crate) fn fast(&self, block: usize) -> bool {
+        let (height, width) = self.sizes.blocks[block];
+        self.convolutions == Convolutions::Fast && height.min(width) >= LEAST_SIDE
+    }
+
     /// What the dropout behind a convolution of part `part` is drawn from, where there is dropout.
     pub(crate) fn drop_key(&self, convolution: usize, part: usize) -> Option<DropKey> {
         let drops = self.config.drop_rate > 0.0 && part >= self.sizes.first;

@@ -89,6 +89,7 @@ impl Trainer {
             pass: Pass::new(blocks),
             team: Team::new(shape.threads),
             seed: options.seed,
+            convolutions: options.convolutions,
         };
         let memory = options.optimiser.memories().iter().map(|_| vec![0.0; count]).collect();
         let pool = pool(shape.threads)?;
