@@ -1,61 +1,20 @@
 //! The way back.
 
 use super::Core;
+use super::band::Band;
 use super::batch::{Image, Scratch, block_part, of_block, room};
+use super::deferred::paid;
 use super::dropped::Dropped;
-use super::forward::{Band, Patches, average, chunks, feature_panel, rows_of};
+use super::forward::{average, chunks, rows_of};
 use super::network::{BatchNorm, Block, Conv};
 use super::pass::transition_key;
 use super::statistics::{Statistics, Sums};
 use super::three::Weights;
 use crate::fold::Norm;
-use crate::kernels::train::{Affine, Drop, GateAdd, GateSet, GateStore, Grid, MaxPoolGradient, Outer, Terms, Unit};
-use crate::kernels::{Activate, Backend, CHUNK, Gemm, Panel, Tiling};
+use crate::kernels::train::{Affine, Drop, GateAdd, GateSet, GateStore, Grid, Outer, Terms, Unit};
+use crate::kernels::{Activate, Backend, Gemm, Panel, Tiling};
 use crate::lanes::{LANES, Lanes};
 use crate::packed::Packed;
-
-/// What the batch norms that have been gone back through still owe to a map's gradient: `gradient - mean - slope * x̂`.
-#[derive(Debug, Default)]
-pub(crate) struct Deferred {
-    mean: Vec<f64>,
-    slope: Vec<f64>,
-}
-
-impl Deferred {
-    /// Owes nothing for that many lanes.
-    fn clear(&mut self, lanes: usize) {
-        for values in [&mut self.mean, &mut self.slope] {
-            values.clear();
-            values.resize(lanes, 0.0);
-        }
-    }
-
-    /// The debt of a norm over the first channels of the map.
-    fn add(&mut self, norm: &Norm, sums: &[Sums], count: f64) {
-        for (block, sums) in sums.iter().enumerate() {
-            for lane in 0..LANES {
-                let scale = f64::from(norm.scale[block].0[lane]) / count;
-                self.mean[block * LANES + lane] += scale * sums.plain[lane];
-                self.slope[block * LANES + lane] += scale * sums.normalised[lane];
-            }
-        }
-    }
-
-    /// Pays for some blocks: what makes their gradient of what has come together and of the map.
-    fn terms(&self, statistics: &Statistics, blocks: std::ops::Range<usize>) -> Terms {
-        let mut terms = Terms::default();
-        for block in blocks {
-            let lane = |lane: usize| block * LANES + lane;
-            let [mean, slope] = [&self.mean, &self.slope].map(|values| |at: usize| values[lane(at)]);
-            let inverse = |at: usize| statistics.inverse[lane(at)];
-            let centre = |at: usize| statistics.mean[lane(at)];
-            terms.a.push(Lanes([1.0; LANES]));
-            terms.b.push(Lanes(std::array::from_fn(|at| (-slope(at) * inverse(at)) as f32)));
-            terms.c.push(Lanes(std::array::from_fn(|at| (slope(at) * inverse(at) * centre(at) - mean(at)) as f32)));
-        }
-        terms
-    }
-}
 
 impl Core {
     /// From the gradient of the logits, (n, classes), to those of all weights from the first trained part on.
@@ -84,78 +43,8 @@ impl Core {
         }
     }
 
-    /// The classifier's gradients and the features', which take the features' place.
-    fn classifier(&mut self, logits: &[f32]) {
-        let (backend, classes) = (self.backend, self.config.num_classes);
-        let conv = &self.network.classifier;
-        let weights = conv.backward(backend, &self.parameters.values);
-        let (in_blocks, blocks) = (weights.input.blocks(), weights.blocks());
-        let mut sums = vec![Lanes::ZERO; conv.sums()];
-        for (images, logits) in self.batch.images_mut().chunks_mut(CHUNK).zip(logits.chunks(CHUNK * classes)) {
-            let tiling = Tiling::cover(images.len(), backend.tile().0);
-            let mut panel = vec![Lanes::ZERO; in_blocks * tiling.span()];
-            for (number, logits) in logits.chunks_exact(classes).enumerate() {
-                for (class, &value) in logits.iter().enumerate() {
-                    let tile = number / tiling.tile * in_blocks + class / LANES;
-                    panel[tile * tiling.tile + number % tiling.tile].0[class % LANES] = value;
-                    self.gradients[self.network.bias.clone()][class] += value;
-                }
-            }
-            let features = feature_panel(images, blocks, tiling);
-            backend.run(Outer {
-                gradient: Grid { lanes: &panel, block: tiling.tile, row: in_blocks * tiling.tile },
-                input: Grid { lanes: &features, block: tiling.tile, row: blocks * tiling.tile },
-                rows: tiling.tiles,
-                width: tiling.tile,
-                outputs: classes,
-                blocks,
-                sums: &mut sums,
-            });
-            let mut out = vec![Lanes::ZERO; blocks * tiling.span()];
-            let (groups, pitch) = (0..weights.groups.len(), tiling.span());
-            backend.run(Gemm { weights: &weights, groups, panel: &panel, tiling, relu: false, out: &mut out, pitch });
-            for (number, image) in images.iter_mut().enumerate() {
-                for (block, values) in image.features.iter_mut().enumerate() {
-                    *values = out[block * pitch + number];
-                }
-            }
-        }
-        conv.add_gradient([&sums[..]].into_iter(), &mut self.gradients);
-    }
-
-    /// The mean, the last ReLU and norm.
-    fn head(&mut self, block: usize) {
-        let (backend, pixels) = (self.backend, self.sizes.pixels(block));
-        let norm = self.norm(&self.network.norm5, block_part(block) + 1, &self.pass.blocks[block].map);
-        let statistics = &self.pass.blocks[block].map;
-        let blocks = norm.scale.len();
-        self.team.each(self.batch.parts(), |part, _| {
-            for image in part.images {
-                image.clear_sums(blocks);
-                backend.run(GateSet {
-                    unit: unit(&norm, statistics),
-                    map: &image.maps[block],
-                    gradient: &mut image.gradients[block % 2],
-                    pitch: pixels,
-                    count: pixels,
-                    incoming: &image.features,
-                    incoming_pitch: 1,
-                    halvings: usize::BITS - 1,
-                    share: 1.0 / pixels as f32,
-                    sums: &mut image.sums,
-                });
-            }
-        });
-        let sums = self.sums(blocks);
-        let lanes = blocks * LANES;
-        self.pass.blocks[block].deferred.clear(lanes);
-        let count = self.pass.blocks[block].map.count;
-        self.pass.blocks[block].deferred.add(&norm, &sums, count);
-        add_norm_gradient(&self.network.norm5, &sums, &mut self.gradients);
-    }
-
     /// The images' sums of the first `blocks` blocks, in the images' order.
-    fn sums(&self, blocks: usize) -> Vec<Sums> {
+    pub(crate) fn sums(&self, blocks: usize) -> Vec<Sums> {
         let mut all = vec![Sums::default(); blocks];
         for image in self.batch.images() {
             for (all, one) in all.iter_mut().zip(&image.sums) {
@@ -351,69 +240,6 @@ impl Core {
         self.pass.blocks[block].deferred.clear(lanes);
         self.pass.blocks[block].deferred.add(&norm, &sums, count);
     }
-
-    /// The stem, whose input needs no gradient.
-    fn stem_back(&mut self) {
-        let backend = self.backend;
-        let pass = &self.pass.blocks[0];
-        let blocks = self.network.stem.output.blocks();
-        let terms = pass.deferred.terms(&pass.map, 0..blocks);
-        let Some(norm0) = &self.network.norm0 else {
-            self.stem_weights(&terms, None);
-            return;
-        };
-        let statistics = std::mem::take(&mut self.pass.stem);
-        let norm = self.norm(norm0, 0, &statistics);
-        let pool = PoolBack {
-            backend,
-            unit: unit(&norm, &statistics),
-            terms: &terms,
-            size: self.sizes.blocks[0],
-            from: self.sizes.stem,
-        };
-        self.team.each(self.batch.parts(), |part, scratch| {
-            for image in part.images {
-                pool.run(image, scratch);
-            }
-        });
-        let sums = self.sums(blocks);
-        add_norm_gradient(norm0, &sums, &mut self.gradients);
-        let paid = paid(&norm, &statistics, &sums);
-        self.stem_weights(&paid, Some(&pool));
-        self.pass.stem = statistics;
-    }
-
-    /// The gradient of the stem's weights: its map's comes by `terms` out of the max-pool, else as it is.
-    fn stem_weights(&mut self, terms: &Terms, pool: Option<&PoolBack>) {
-        let (backend, conv, config) = (self.backend, &self.network.stem, &self.config);
-        let view = Patches::new(config.stem, config.in_channels, self.sizes.width);
-        let (length, blocks, width) = (conv.sums(), conv.input.blocks(), conv.output.blocks());
-        let (rows, columns) = self.sizes.stem;
-        self.team.each(self.batch.parts(), |mut part, scratch| {
-            let (images, sums) = part.begin(length);
-            for (_, image) in images {
-                if let Some(pool) = pool {
-                    pool.run(image, scratch);
-                }
-                let stem = std::mem::take(&mut scratch.stem);
-                let (gradient, map) =
-                    if pool.is_some() { (&stem, &image.stem) } else { (&image.gradients[0], &image.maps[0]) };
-                for (first, count) in chunks(rows * columns) {
-                    let tiling = Tiling::cover(count, backend.tile().0);
-                    let lanes = room(&mut scratch.gradient_panel, width * tiling.span());
-                    clear_end(lanes, tiling, count);
-                    let panel = Panel { lanes, blocks: width, tile: tiling.tile, at: 0 };
-                    backend.run(Affine { terms, gradient, map, pitch: rows * columns, x: first, count, panel });
-                    clear_end(room(&mut scratch.panel, blocks * tiling.span()), tiling, count);
-                    let shape = (tiling.tile, tiling.span());
-                    view.pack(&image.input, (first, count, columns), blocks, shape, scratch);
-                    outer(backend, conv, tiling, sums, scratch);
-                }
-                scratch.stem = stem;
-            }
-        });
-        conv.add_gradient(self.batch.sums(length), &mut self.gradients);
-    }
 }
 
 /// A 3x3 on its way back.
@@ -509,59 +335,13 @@ impl ThreeBack<'_> {
     }
 }
 
-/// A stem's max-pool, ReLU and norm on their way back.
-struct PoolBack<'a> {
-    backend: Backend,
-    unit: Unit<'a>,
-    /// What makes the gradient of what the pool gave.
-    terms: &'a Terms,
-    /// Of what the pool gave.
-    size: (usize, usize),
-    /// Of the stem's map.
-    from: (usize, usize),
-}
-
-impl PoolBack<'_> {
-    /// One image: the gradient of what the norm gave goes to the scratch's stem, `[block][pixel]`.
-    fn run(&self, image: &mut Image, scratch: &mut Scratch) {
-        let Self { backend, unit, terms, size, from: (height, width) } = *self;
-        let (blocks, pixels) = (terms.a.len(), size.0 * size.1);
-        image.clear_sums(blocks);
-        let lanes = room(&mut scratch.gradient_band, blocks * pixels);
-        let panel = Panel { lanes: &mut *lanes, blocks, tile: pixels, at: 0 };
-        let (gradient, map) = (&image.gradients[0], &image.maps[0]);
-        backend.run(Affine { terms, gradient, map, pitch: pixels, x: 0, count: pixels, panel });
-        let stem = room(&mut scratch.stem, blocks * height * width);
-        let maps = image.stem.chunks_exact(height * width).zip(stem.chunks_exact_mut(height * width));
-        let sides = lanes.chunks_exact(pixels).zip(&mut image.sums);
-        for (block, ((map, gradient), (incoming, sums))) in maps.zip(sides).enumerate() {
-            let unit = Unit {
-                scale: &unit.scale[block..],
-                shift: &unit.shift[block..],
-                inverse: &unit.inverse[block..],
-                offset: &unit.offset[block..],
-            };
-            backend.run(MaxPoolGradient { unit, map, height, width, incoming, gradient, sums });
-        }
-    }
-}
-
 /// A norm as the gates need it.
-pub(super) fn unit<'a>(norm: &'a Norm, statistics: &'a Statistics) -> Unit<'a> {
+pub(crate) fn unit<'a>(norm: &'a Norm, statistics: &'a Statistics) -> Unit<'a> {
     Unit { scale: &norm.scale, shift: &norm.shift, inverse: &statistics.rate, offset: &statistics.offset }
 }
 
-/// What makes the gradient of a norm's input of the gated one, where nothing else reads the input.
-fn paid(norm: &Norm, statistics: &Statistics, sums: &[Sums]) -> Terms {
-    let mut deferred = Deferred::default();
-    deferred.clear(sums.len() * LANES);
-    deferred.add(norm, sums, statistics.count);
-    let terms = deferred.terms(statistics, 0..sums.len());
-    Terms { a: norm.scale.clone(), ..terms }
-}
-
 /// The gradients of a norm's scale and shift.
-fn add_norm_gradient(norm: &BatchNorm, sums: &[Sums], gradients: &mut [f32]) {
+pub(crate) fn add_norm_gradient(norm: &BatchNorm, sums: &[Sums], gradients: &mut [f32]) {
     for (channel, lane) in norm.layout.lanes().enumerate() {
         let Sums { plain, normalised } = &sums[lane / LANES];
         gradients[norm.bias.start + channel] += plain[lane % LANES] as f32;
@@ -570,7 +350,7 @@ fn add_norm_gradient(norm: &BatchNorm, sums: &[Sums], gradients: &mut [f32]) {
 }
 
 /// Adds a chunk's share of a 1x1's weights: the scratch's two panels are its gradient and its input.
-fn outer(backend: Backend, conv: &Conv, tiling: Tiling, sums: &mut [Lanes], scratch: &Scratch) {
+pub(crate) fn outer(backend: Backend, conv: &Conv, tiling: Tiling, sums: &mut [Lanes], scratch: &Scratch) {
     let (blocks, width) = (conv.input.blocks(), conv.output.blocks());
     backend.run(Outer {
         gradient: Grid { lanes: &scratch.gradient_panel, block: tiling.tile, row: width * tiling.tile },
@@ -584,7 +364,7 @@ fn outer(backend: Backend, conv: &Conv, tiling: Tiling, sums: &mut [Lanes], scra
 }
 
 /// Adds a chunk's share of a 1x1's weights and gives the gradient of its input, `[block][span]`.
-pub(super) fn one_back<'a>(
+pub(crate) fn one_back<'a>(
     backend: Backend,
     conv: &Conv,
     weights: &Packed,
@@ -601,7 +381,7 @@ pub(super) fn one_back<'a>(
 }
 
 /// Zeroes the pixels of a panel that the tiles cover beyond the chunk.
-pub(super) fn clear_end(lanes: &mut [Lanes], tiling: Tiling, count: usize) {
+pub(crate) fn clear_end(lanes: &mut [Lanes], tiling: Tiling, count: usize) {
     let run = lanes.len() / tiling.tiles;
     for pixel in count..tiling.span() {
         for line in lanes[pixel / tiling.tile * run..][..run].chunks_exact_mut(tiling.tile) {
@@ -611,7 +391,7 @@ pub(super) fn clear_end(lanes: &mut [Lanes], tiling: Tiling, count: usize) {
 }
 
 /// Zeroes the last row and column where an average over 2x2 left them out.
-pub(super) fn clear_edges(gradient: &mut [Lanes], blocks: usize, (height, width): (usize, usize)) {
+pub(crate) fn clear_edges(gradient: &mut [Lanes], blocks: usize, (height, width): (usize, usize)) {
     for map in gradient.chunks_exact_mut(height * width).take(blocks) {
         if width % 2 == 1 {
             map.iter_mut().skip(width - 1).step_by(width).for_each(|pixel| *pixel = Lanes::ZERO);

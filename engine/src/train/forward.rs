@@ -1,9 +1,8 @@
 //! The way forward with the batch's statistics.
 
-use densenet_arch::Stem;
-
 use super::Core;
-use super::batch::{Image, Scratch, block_part, room};
+use super::band::Band;
+use super::batch::{Scratch, block_part, room};
 use super::dropped::Dropped;
 use super::network::{BatchNorm, Block};
 use super::pass::transition_key;
@@ -11,13 +10,10 @@ use super::statistics::Statistics;
 use super::three::Weights;
 use crate::fold::Norm;
 use crate::kernels::train::{Drop, Measure};
-use crate::kernels::{Activate, ActivateAndAverage, Backend, CHUNK, Gemm, MaxPool, Panel, SumRow, Tiling, patches};
-use crate::lanes::{LANES, Lanes};
+use crate::kernels::{Activate, ActivateAndAverage, Backend, CHUNK, Gemm, Panel, Tiling};
+use crate::lanes::Lanes;
 use crate::packed::Packed;
 use crate::plan::kernel;
-
-/// Bytes of a band of rows that a 3x3 reads: it stays in a second-level cache.
-const BAND: usize = 384 << 10;
 
 impl Core {
     /// From the images, (n, channels, height, width), to the mean of each feature.
@@ -64,46 +60,8 @@ impl Core {
         }
     }
 
-    fn stem(&mut self) {
-        let (backend, sizes, config) = (self.backend, &self.sizes, &self.config);
-        let weights = self.network.stem.forward(backend, &self.parameters.values);
-        let blocks = self.network.stem.output.blocks();
-        let view = Patches::new(config.stem, config.in_channels, sizes.width);
-        let (height, width) = sizes.stem;
-        self.team.each(self.batch.parts(), |part, scratch| {
-            for image in part.images {
-                image.clear_moments(blocks);
-                let to = if config.stem == Stem::Cifar { &mut image.maps[0] } else { &mut image.stem };
-                for (first, count) in chunks(height * width) {
-                    let tiling = Tiling::cover(count, backend.tile().0);
-                    let (input, shape) = (&weights.input, (tiling.tile, tiling.span()));
-                    view.pack(&image.input, (first, count, width), input.blocks(), shape, scratch);
-                    product(backend, &weights, tiling, count, &mut to[first..], height * width, scratch);
-                    let (map, pitch) = (&to[first..], height * width);
-                    backend.run(Measure { map, pitch, count, into: &mut image.moments });
-                }
-            }
-        });
-        if let Some(norm0) = &self.network.norm0 {
-            self.pass.stem.clear();
-            let images = self.batch.images().iter().map(|image| &image.moments[..]);
-            self.pass.stem.append(blocks, images, config.eps);
-            let norm = self.norm(norm0, 0, &self.pass.stem);
-            let pooled = sizes.blocks[0];
-            self.team.each(self.batch.parts(), |part, scratch| {
-                for image in part.images {
-                    image.clear_moments(blocks);
-                    max_pool(backend, &norm, &image.stem, sizes.stem, pooled, &mut image.maps[0], scratch);
-                    let (map, pitch) = (&image.maps[0][..], pooled.0 * pooled.1);
-                    backend.run(Measure { map, pitch, count: pitch, into: &mut image.moments });
-                }
-            });
-        }
-        self.begin_block(0);
-    }
-
     /// The statistics of a block's input, from the images' moments.
-    fn begin_block(&mut self, block: usize) {
+    pub(crate) fn begin_block(&mut self, block: usize) {
         self.pass.blocks[block].map.clear();
         self.pass.blocks[block].inner.clear();
         self.append(block, self.network.blocks[block].input);
@@ -236,64 +194,6 @@ impl Core {
         });
         self.begin_block(block + 1);
     }
-
-    /// Norm, ReLU and the mean over the last map.
-    fn features(&mut self) {
-        let last = self.network.blocks.len() - 1;
-        let backend = self.backend;
-        let norm = self.norm(&self.network.norm5, block_part(last) + 1, &self.pass.blocks[last].map);
-        let pixels = self.sizes.pixels(last);
-        self.team.each(self.batch.parts(), |part, _| {
-            for image in part.images {
-                image.features.fill(Lanes::ZERO);
-                let (row, sums) = (&image.maps[last][..], &mut image.features);
-                backend.run(SumRow { norm: &norm, row, width: pixels, sums });
-                let share = 1.0 / pixels as f32;
-                image.features.iter_mut().flat_map(|lanes| &mut lanes.0).for_each(|sum| *sum *= share);
-            }
-        });
-    }
-
-    /// (n, classes)
-    pub(crate) fn classify(&self) -> Vec<f32> {
-        let (images, classes) = (self.batch.images(), self.config.num_classes);
-        let weights = self.network.classifier.forward(self.backend, &self.parameters.values);
-        let bias = &self.parameters.values[self.network.bias.clone()];
-        let (blocks, out_blocks) = (weights.input.blocks(), weights.blocks());
-        let mut logits = vec![0.0; images.len() * classes];
-        for (images, logits) in images.chunks(CHUNK).zip(logits.chunks_mut(CHUNK * classes)) {
-            let tiling = Tiling::cover(images.len(), self.backend.tile().0);
-            let panel = feature_panel(images, blocks, tiling);
-            let mut out = vec![Lanes::ZERO; out_blocks * tiling.span()];
-            let (groups, pitch) = (0..weights.groups.len(), tiling.span());
-            self.backend.run(Gemm {
-                weights: &weights,
-                groups,
-                panel: &panel,
-                tiling,
-                relu: false,
-                out: &mut out,
-                pitch,
-            });
-            for (number, logits) in logits.chunks_exact_mut(classes).enumerate() {
-                for (class, (logit, bias)) in logits.iter_mut().zip(bias).enumerate() {
-                    *logit = out[class / LANES * pitch + number].0[class % LANES] + bias;
-                }
-            }
-        }
-        logits
-    }
-}
-
-/// The features of some images as the pixels of a panel.
-pub(crate) fn feature_panel(images: &[Image], blocks: usize, tiling: Tiling) -> Vec<Lanes> {
-    let mut lanes = vec![Lanes::ZERO; blocks * tiling.span()];
-    for (number, image) in images.iter().enumerate() {
-        for (block, &values) in image.features.iter().enumerate() {
-            lanes[(number / tiling.tile * blocks + block) * tiling.tile + number % tiling.tile] = values;
-        }
-    }
-    lanes
 }
 
 /// Some pixels of a map at a time: the first and their number.
@@ -354,151 +254,5 @@ pub(crate) fn average(
         let rows = [&map[2 * y * width..], &map[(2 * y + 1) * width..]];
         let panel = Panel { lanes, blocks, tile, at };
         backend.run(ActivateAndAverage { norm, rows, pitch: height * width, x, count, panel });
-    }
-}
-
-/// Norm, ReLU and max-pool of a stem's map.
-fn max_pool(
-    backend: Backend,
-    norm: &Norm,
-    map: &[Lanes],
-    (height, width): (usize, usize),
-    (rows, columns): (usize, usize),
-    to: &mut [Lanes],
-    scratch: &mut Scratch,
-) {
-    let (blocks, pixels) = (norm.scale.len(), height * width);
-    let three = room(&mut scratch.band, 3 * blocks * width);
-    let out = room(&mut scratch.out, blocks * columns);
-    for y in 0..rows {
-        let seen: [Option<usize>; 3] =
-            [-1, 0, 1].map(|offset| (2 * y).checked_add_signed(offset).filter(|&row| row < height));
-        for (row, lanes) in seen.iter().zip(three.chunks_exact_mut(blocks * width)) {
-            let Some(row) = row else { continue };
-            let panel = Panel { lanes, blocks, tile: width, at: 0 };
-            backend.run(Activate { norm, row: map, pitch: pixels, x: row * width, count: width, panel });
-        }
-        let mut lines = three.chunks_exact(blocks * width);
-        let lines = seen.map(|row| lines.next().filter(|_| row.is_some()));
-        backend.run(MaxPool { rows: lines, width, blocks, out });
-        for (block, out) in out.chunks_exact(columns).enumerate() {
-            to[(block * rows + y) * columns..][..columns].copy_from_slice(out);
-        }
-    }
-}
-
-/// How a stem sees a padded image.
-pub(crate) struct Patches {
-    channels: usize,
-    kernel: usize,
-    stride: usize,
-    /// Values of a padded row.
-    pitch: usize,
-}
-
-impl Patches {
-    pub(crate) fn new(stem: Stem, channels: usize, width: usize) -> Self {
-        let (kernel, stride) = (kernel(stem), if stem == Stem::Imagenet { 2 } else { 1 });
-        Self { channels, kernel, stride, pitch: (width + 2 * (kernel / 2)) * channels }
-    }
-
-    /// Packs what the window sees at a chunk of pixels, its first, number and the row's width, into the scratch's panel
-    /// of a tile and a span.
-    pub(crate) fn pack(
-        &self,
-        image: &[f32],
-        (first, count, width): (usize, usize, usize),
-        blocks: usize,
-        (tile, span): (usize, usize),
-        scratch: &mut Scratch,
-    ) {
-        scratch.window.clear();
-        scratch.window.resize(blocks * LANES, 0.0);
-        let mut panel = Panel { lanes: room(&mut scratch.panel, blocks * span), blocks, tile, at: 0 };
-        for (y, x, count, _) in rows_of((first, count), width) {
-            for x in x..x + count {
-                let pieces = (0..self.kernel).map(|row| {
-                    let at = (self.stride * y + row) * self.pitch + self.stride * x * self.channels;
-                    &image[at..][..self.kernel * self.channels]
-                });
-                patches(&mut panel, pieces, &mut scratch.window);
-            }
-        }
-    }
-}
-
-/// Some rows of a map with what a 3x3 sees around them: `[row][block][width + 2]`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Band {
-    /// The first row.
-    y: usize,
-    rows: usize,
-    height: usize,
-    width: usize,
-    blocks: usize,
-}
-
-impl Band {
-    /// All bands of a map, of as many rows as fit into a cache, but for the last a multiple of `step`.
-    pub(crate) fn all((height, width): (usize, usize), blocks: usize, step: usize) -> impl Iterator<Item = Self> {
-        let row = blocks * (width + 2) * size_of::<Lanes>();
-        let most = (BAND / row).saturating_sub(2).clamp(1, height);
-        let rows = height.div_ceil(height.div_ceil(most)).next_multiple_of(step);
-        (0..height).step_by(rows).map(move |y| Self { y, rows: rows.min(height - y), height, width, blocks })
-    }
-
-    /// The same rows of a map of other blocks.
-    pub(crate) fn of(self, blocks: usize) -> Self {
-        Self { blocks, ..self }
-    }
-
-    /// The first pixel of the map.
-    pub(crate) fn first(self) -> usize {
-        self.y * self.width
-    }
-
-    /// Pixels of the map.
-    pub(crate) fn count(self) -> usize {
-        self.rows * self.width
-    }
-
-    pub(crate) fn rows(self) -> usize {
-        self.rows
-    }
-
-    /// Pixels of a row.
-    pub(crate) fn width(self) -> usize {
-        self.width
-    }
-
-    /// Pixels of a row with its border.
-    pub(crate) fn pitch(self) -> usize {
-        self.width + 2
-    }
-
-    /// Vectors of a row with its border.
-    pub(crate) fn row(self) -> usize {
-        self.blocks * self.pitch()
-    }
-
-    /// Vectors of the whole.
-    pub(crate) fn length(self) -> usize {
-        (self.rows + 2) * self.row()
-    }
-
-    /// Writes the rows by `line(panel, first pixel)`, and zeros around the map.
-    pub(crate) fn fill(self, lanes: &mut [Lanes], mut line: impl FnMut(Panel, usize)) {
-        let (blocks, tile) = (self.blocks, self.pitch());
-        for (row, lanes) in (self.y..).zip(lanes.chunks_exact_mut(self.row())) {
-            let Some(y) = row.checked_sub(1).filter(|&y| y < self.height) else {
-                lanes.fill(Lanes::ZERO);
-                continue;
-            };
-            for block in lanes.chunks_exact_mut(tile) {
-                block[0] = Lanes::ZERO;
-                block[tile - 1] = Lanes::ZERO;
-            }
-            line(Panel { lanes, blocks, tile, at: 1 }, y * self.width);
-        }
     }
 }

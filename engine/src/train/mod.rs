@@ -94,9 +94,12 @@
 //! a gradient that is not, and a panic in a thread are errors before that.
 
 mod backward;
+mod band;
 mod batch;
+mod deferred;
 mod dropped;
 mod forward;
+mod head;
 mod init;
 mod loss;
 mod network;
@@ -105,6 +108,7 @@ mod options;
 mod pass;
 mod schedule;
 pub(crate) mod statistics;
+mod stem;
 mod store;
 mod three;
 mod trainer;

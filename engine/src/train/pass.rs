@@ -2,8 +2,8 @@
 
 use densenet_arch::Config;
 
-use super::backward::Deferred;
 use super::batch::{Batch, Sizes, Team};
+use super::deferred::Deferred;
 use super::network::{BatchNorm, Network};
 use super::statistics::Statistics;
 use super::store::Store;

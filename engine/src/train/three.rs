@@ -2,8 +2,9 @@
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
+use super::band::Band;
 use super::batch::room;
-use super::forward::{Band, rows_of};
+use super::forward::rows_of;
 use crate::kernels::{Backend, FromTiles, Gemm, POSITIONS, Panel, TILE_SIDE, Three, Tiling, ToTiles};
 use crate::lanes::{LANES, Lanes};
 use crate::packed::{Group, Packed};
@@ -93,10 +94,10 @@ fn convolve(
         }
         for (y, x, count, at) in rows_of((first, count), across) {
             let height = TILE_SIDE.min(band.rows() - TILE_SIDE * y);
-            let mut lines = rows.chunks_exact_mut(out_blocks * width).take(height);
+            let mut outputs = rows.chunks_exact_mut(out_blocks * width).take(height);
             let (stride, blocks) = (out_between, out_blocks);
-            let lines = std::array::from_fn(|_| lines.next());
-            backend.run(FromTiles { products, stride, span, at, blocks, rows: lines, width, x, count });
+            let outputs = std::array::from_fn(|_| outputs.next());
+            backend.run(FromTiles { products, stride, span, at, blocks, rows: outputs, width, x, count });
             let columns = TILE_SIDE * x..(TILE_SIDE * (x + count)).min(width);
             for (row, line) in rows.chunks_exact(out_blocks * width).take(height).enumerate() {
                 for (block, line) in line.chunks_exact(width).enumerate() {
@@ -114,7 +115,8 @@ fn positions(packed: &Packed) -> Vec<Packed> {
     let used = packed.input.used();
     let transformed = packed.groups.par_iter().map(|group| {
         let vectors = group.bias.len();
-        let mut weights = vec![Vec::with_capacity(packed.input.channels() * vectors); POSITIONS];
+        let room = packed.input.channels() * vectors;
+        let mut weights: Vec<_> = (0..POSITIONS).map(|_| Vec::with_capacity(room)).collect();
         let mut rest = &group.weights[..];
         for &used in used {
             let pairs = usize::from(used) * vectors;
