@@ -28,3 +28,5 @@ mod preprocess;
 mod report;
 #[path = "cli/mod.rs"]
 mod run;
+#[path = "model/train.rs"]
+mod train;

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use crate::Isa;
 
-/// Why a plan or a session cannot be made, or an input not be run.
+/// Why a plan, a session or a trainer cannot be made, or an input not be run.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -84,10 +84,43 @@ pub enum Error {
         /// Size of the buffer that failed.
         bytes: usize,
     },
-    /// A thread panicked in this run or in one before. What it said is on stderr.
-    #[error("a thread of the session panicked; make a new session, and report it as a bug of the engine")]
+    /// A thread panicked, which is a fault of this program; what it said is on stderr. A session is of no more use, a
+    /// trainer has the weights from before the step.
+    #[error("a thread of the engine panicked, and its message is above; please report it")]
     Panicked,
     /// The system started no thread.
     #[error("a thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
+    /// An option of a trainer out of its range.
+    #[error("{field} is {value}; it must be {must}")]
+    Setting {
+        /// A field of [`train::Options`](crate::train::Options) or of the network's sizes.
+        field: &'static str,
+        /// What it holds.
+        value: String,
+        /// What it may hold.
+        must: &'static str,
+    },
+    /// A batch whose labels are not as many as its images.
+    #[error("{found} labels for {images} images")]
+    Labels {
+        /// Labels given.
+        found: usize,
+        /// Images given.
+        images: usize,
+    },
+    /// A label that is no class.
+    #[error("label {label} is none of the network's {classes} classes, which count from 0")]
+    Label {
+        /// What was given.
+        label: usize,
+        /// The network's classes.
+        classes: usize,
+    },
+    /// A batch of one image whose last map is one pixel: a batch norm would see one value a channel.
+    #[error("batch norm needs more than one value a channel; take more or larger images")]
+    FewValues,
+    /// The loss or the gradient is infinite or no number. The weights are those before the step.
+    #[error("the {0} is not finite; the weights are unchanged. Take a lower learning rate, or look for bad inputs")]
+    Diverged(&'static str),
 }

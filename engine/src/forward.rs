@@ -47,8 +47,8 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// What a plan needs for the images that those maps have room for.
     pub(crate) fn new(plan: &Plan, maps: &Maps) -> Self {
-        let span = |pixels| Tiling::cover(pixels, plan.backend.tile().0).span();
-        let images = (1..=maps.images()).map(span).max().unwrap_or(0);
+        let (tile, _) = plan.backend.tile();
+        let (images, tiles_room) = (Tiling::room(maps.images(), tile), Tiling::room(TILES, tile));
         let layers = plan.blocks.iter().flat_map(|block| &block.layers);
         let transitions = plan.blocks.iter().filter_map(|block| block.transition.as_ref());
         let products = layers
@@ -60,8 +60,7 @@ impl Scratch {
         let tiles = |size: fn(&Packed) -> usize| {
             let most = layers.clone().filter_map(|layer| match &layer.conv {
                 Conv::Winograd(winograd) => {
-                    let room = (1..=TILES).map(span).max().unwrap_or(0);
-                    Some(winograd.form.positions() * between(size(&winograd.positions[0]), room))
+                    Some(winograd.form.positions() * between(size(&winograd.positions[0]), tiles_room))
                 }
                 Conv::Direct(_) => None,
             });

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::Error;
+use crate::kernels::Backend;
 
 /// A set of kernels. All give the same results up to rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,17 @@ impl Isa {
     /// Those that this processor can run, the fastest last.
     pub fn available() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|isa| isa.backend().is_some())
+    }
+
+    /// The kernels of that set; of none: of what the variable asks for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownIsa`] for a variable that holds no name, [`Error::Unsupported`] if the processor lacks the set.
+    pub(crate) fn backend_of(isa: Option<Self>) -> Result<Backend, Error> {
+        let asked = || std::env::var_os(Self::VARIABLE).map(|value| value.to_string_lossy().into_owned());
+        let isa = isa.map_or_else(|| Self::choose(asked().as_deref()), Ok)?;
+        isa.backend().ok_or(Error::Unsupported(isa))
     }
 
     /// What the variable's value asks for; without one, the fastest that this processor can run.

@@ -1,5 +1,7 @@
 //! Sixteen channels side by side, and where a map's channels lie in them.
 
+use std::ops::Range;
+
 /// Channels in a block, and lanes of the logical vector that every kernel works on.
 pub(crate) const LANES: usize = 16;
 
@@ -75,6 +77,24 @@ impl Layout {
         self.0.iter().zip(lanes).flat_map(|(&used, lanes)| lanes.0.into_iter().take(usize::from(used)))
     }
 
+    /// The channels of each block.
+    pub(crate) fn channels_at(&self) -> Vec<Range<usize>> {
+        let mut first = 0;
+        let block = |&used: &u8| {
+            first += usize::from(used);
+            first - usize::from(used)..first
+        };
+        self.0.iter().map(block).collect()
+    }
+
+    /// The lane of each channel, counted from the first block's first.
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = usize> {
+        self.0
+            .iter()
+            .enumerate()
+            .flat_map(|(block, &used)| (0..usize::from(used)).map(move |lane| block * LANES + lane))
+    }
+
     /// A value for each channel, put where the channel lies.
     pub(crate) fn spread(&self, values: impl IntoIterator<Item = f32>) -> Vec<Lanes> {
         let mut values = values.into_iter();
@@ -109,6 +129,9 @@ mod tests {
         layout.push(20);
         assert_eq!(layout.used(), [16, 12, 16, 4]);
         assert_eq!((layout.blocks(), layout.channels()), (4, 48));
+        assert_eq!(layout.channels_at(), [0..16, 16..28, 28..44, 44..48]);
+        let lanes: Vec<usize> = layout.lanes().collect();
+        assert_eq!((lanes[16], lanes[27], lanes[28], lanes[47]), (16, 27, 32, 51));
         let spread = layout.spread((0..48).map(|channel| channel as f32));
         assert_eq!(spread[1].0[11..14], [27.0, 0.0, 0.0]);
         assert_eq!(spread[3].0[..5], [44.0, 45.0, 46.0, 47.0, 0.0]);

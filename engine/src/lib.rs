@@ -110,6 +110,7 @@ mod packed;
 mod plan;
 mod session;
 mod team;
+pub mod train;
 mod winograd;
 
 pub use error::Error;

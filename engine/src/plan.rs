@@ -124,18 +124,12 @@ impl Plan {
         options: &Options,
     ) -> Result<Self, Error> {
         config.validate()?;
-        let isa = match options.isa {
-            Some(isa) => isa,
-            None => Isa::choose(
-                std::env::var_os(Isa::VARIABLE).map(|value| value.to_string_lossy().into_owned()).as_deref(),
-            )?,
-        };
-        let backend = isa.backend().ok_or(Error::Unsupported(isa))?;
+        let backend = Isa::backend_of(options.isa)?;
         let Options { convolutions, precision, input, .. } = *options;
         let input = input.unwrap_or_else(|| (config.input_size(), config.input_size()));
         let backend = match precision {
             Precision::F32 => backend,
-            Precision::Bf16 => backend.with_bf16().ok_or(Error::NoBf16(isa))?,
+            Precision::Bf16 => backend.with_bf16().ok_or(Error::NoBf16(backend.isa()))?,
         };
         let mut packer = Packer { config, backend, convolutions, input, precision, source: Source(&mut weights) };
 

@@ -32,6 +32,23 @@ pub struct Shape {
     pub threads: usize,
 }
 
+impl Shape {
+    /// Refuses a size that the network cannot take, and numbers that are 0 or absurd.
+    pub(crate) fn check(self, config: &Config) -> Result<(), Error> {
+        let Self { height, width, batch, threads } = self;
+        let least = least_side(config);
+        if height.min(width) < least || height.max(width) > MOST_SIDE {
+            return Err(Error::InputSize { height, width, least, most: MOST_SIDE });
+        }
+        for (field, value) in [("batch", batch), ("threads", threads)] {
+            if !(1..=MOST).contains(&value) {
+                return Err(Error::Count { field, value, most: MOST });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A plan with buffers and threads for images of one size. Dropping it ends its threads.
 pub struct Session {
     shared: Arc<Shared>,
@@ -75,16 +92,8 @@ impl Session {
     /// A size that the network cannot take, a batch or a number of threads that is 0 or absurd, buffers that do not fit
     /// into memory, and a thread that the system does not start.
     pub fn new(plan: &Arc<Plan>, shape: Shape) -> Result<Self, Error> {
+        shape.check(&plan.config)?;
         let Shape { height, width, batch, threads } = shape;
-        let least = least_side(&plan.config);
-        if height.min(width) < least || height.max(width) > MOST_SIDE {
-            return Err(Error::InputSize { height, width, least, most: MOST_SIDE });
-        }
-        for (field, value) in [("batch", batch), ("threads", threads)] {
-            if !(1..=MOST).contains(&value) {
-                return Err(Error::Count { field, value, most: MOST });
-            }
-        }
         let image = plan.config.in_channels * height * width;
         // Each thread that gets whole images has maps of its own; the first's are also for those that all share.
         let (own, shared) = (batch / threads, batch.min(threads - 1));

@@ -65,7 +65,7 @@ impl Form {
 
     /// The rows of G. For each point its powers by what Lagrange's interpolation divides by: the product of its
     /// distances from the others.
-    fn g(self) -> Vec<[f64; 3]> {
+    pub(crate) fn g(self) -> Vec<[f64; 3]> {
         let row = |&point: &f64| {
             let distances = self.points().iter().filter(|&&other| other != point).map(|other| point - other);
             let scale = 1.0 / distances.product::<f64>();

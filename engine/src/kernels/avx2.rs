@@ -1,8 +1,9 @@
 //! Sixteen lanes in two 256-bit registers.
 
 use std::arch::x86_64::{
-    __m256, _CMP_NLT_UQ, _CMP_UNORD_Q, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_and_ps, _mm256_blendv_ps,
-    _mm256_cmp_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_storeu_ps,
+    __m256, _CMP_GT_OQ, _CMP_NLT_UQ, _CMP_UNORD_Q, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_and_ps,
+    _mm256_blendv_ps, _mm256_cmp_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_mul_ps, _mm256_set1_ps,
+    _mm256_setzero_ps, _mm256_storeu_ps,
 };
 
 use super::{Kernel, Simd};
@@ -103,5 +104,15 @@ impl Simd for Avx2 {
     fn prefetch(self, line: &Lanes) {
         // SAFETY: it only hints, and at memory that is there.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.0.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn where_positive(self, gate: Self::V, v: Self::V) -> Self::V {
+        // SAFETY: AVX2 is there.
+        unsafe {
+            let zero = _mm256_setzero_ps();
+            let open = [_mm256_cmp_ps::<_CMP_GT_OQ>(gate[0], zero), _mm256_cmp_ps::<_CMP_GT_OQ>(gate[1], zero)];
+            [_mm256_and_ps(open[0], v[0]), _mm256_and_ps(open[1], v[1])]
+        }
     }
 }

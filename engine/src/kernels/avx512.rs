@@ -1,9 +1,10 @@
 //! Sixteen lanes in one 512-bit register.
 
 use std::arch::x86_64::{
-    __m256, __m256bh, __m512, __m512bh, _CMP_NLT_UQ, _CMP_UNORD_Q, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps,
-    _mm512_castps256_ps512, _mm512_cmp_ps_mask, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
-    _mm512_mask_mov_ps, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_storeu_ps,
+    __m256, __m256bh, __m512, __m512bh, _CMP_GT_OQ, _CMP_NLT_UQ, _CMP_UNORD_Q, _MM_HINT_T0, _mm_prefetch,
+    _mm512_add_ps, _mm512_castps256_ps512, _mm512_cmp_ps_mask, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_mask_mov_ps, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
 use std::mem::transmute;
@@ -109,5 +110,11 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     fn prefetch(self, line: &Lanes) {
         // SAFETY: it only hints, and at memory that is there.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.0.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn where_positive(self, gate: __m512, v: __m512) -> __m512 {
+        // SAFETY: AVX-512F is there.
+        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(gate, _mm512_setzero_ps()), v) }
     }
 }

@@ -14,6 +14,7 @@ mod stem;
 mod testing;
 mod three;
 mod tile;
+pub(crate) mod train;
 mod winograd;
 
 #[cfg(target_arch = "x86_64")]
@@ -27,7 +28,7 @@ mod avx512;
 mod neon;
 
 pub(crate) use gemm::{CHUNK, Gemm, ROOM};
-pub(crate) use pack::{Activate, ActivateAndAverage, Panel};
+pub(crate) use pack::{Activate, ActivateAndAverage, Panel, patches};
 pub(crate) use pool::{MaxPool, SumRow};
 pub(crate) use stem::StemRow;
 pub(crate) use three::Three;
@@ -85,6 +86,8 @@ pub(crate) trait Simd: Copy {
     /// Brings a cache line near that is read soon, where the processor can be told.
     #[inline(always)]
     fn prefetch(self, _line: &Lanes) {}
+    /// `v` where `gate` is above zero, else zero: how a gradient passes a ReLU.
+    fn where_positive(self, gate: Self::V, v: Self::V) -> Self::V;
 }
 
 /// Work that can be compiled for any instruction set.

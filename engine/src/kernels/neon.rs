@@ -1,8 +1,8 @@
 //! Sixteen lanes in four 128-bit registers. This is compiled only for targets all of whose processors have NEON.
 
 use std::arch::aarch64::{
-    float32x4_t, vaddq_f32, vbicq_u32, vcltq_f32, vdupq_n_f32, vfmaq_f32, vld1q_f32, vmaxq_f32, vmulq_f32,
-    vreinterpretq_f32_u32, vreinterpretq_u32_f32, vst1q_f32,
+    float32x4_t, vaddq_f32, vandq_u32, vbicq_u32, vcgtzq_f32, vcltq_f32, vdupq_n_f32, vfmaq_f32, vld1q_f32, vmaxq_f32,
+    vmulq_f32, vreinterpretq_f32_u32, vreinterpretq_u32_f32, vst1q_f32,
 };
 use std::array::from_fn;
 
@@ -73,5 +73,11 @@ impl Simd for Neon {
             let less = vcltq_f32(v[i], vdupq_n_f32(f32::MIN_POSITIVE));
             vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(v[i]), less))
         })
+    }
+
+    #[inline(always)]
+    fn where_positive(self, gate: Self::V, v: Self::V) -> Self::V {
+        // SAFETY: NEON is there.
+        from_fn(|i| unsafe { vreinterpretq_f32_u32(vandq_u32(vcgtzq_f32(gate[i]), vreinterpretq_u32_f32(v[i]))) })
     }
 }

@@ -3,7 +3,7 @@
 use super::{Kernel, Simd};
 use crate::Precision;
 use crate::fold::Norm;
-use crate::lanes::Lanes;
+use crate::lanes::{LANES, Lanes};
 
 /// Where pixels are put: `[tile][block][pixel of the tile]`.
 ///
@@ -122,16 +122,28 @@ fn activated_sum<S: Simd>(simd: S, square: [&Lanes; 4], scale: S::V, shift: S::V
     sum
 }
 
+/// Puts what a window sees at one pixel into a panel: the rows' pieces one behind the other.
+///
+/// `window` has sixteen values for each of the panel's blocks; those past the pieces must be zero.
+pub(crate) fn patches<'a>(panel: &mut Panel, pieces: impl Iterator<Item = &'a [f32]>, window: &mut [f32]) {
+    let mut at = 0;
+    for piece in pieces {
+        window[at..][..piece.len()].copy_from_slice(piece);
+        at += piece.len();
+    }
+    let (start, _) = panel.run(0, 1);
+    for (block, values) in window.as_chunks::<LANES>().0.iter().enumerate() {
+        panel.lanes[start + block * panel.tile] = Lanes(*values);
+    }
+    panel.at += 1;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Isa;
     use crate::kernels::testing::{Numbers, close};
-    use crate::lanes::{LANES, pair};
-
-    fn lanes(numbers: &mut Numbers, count: usize) -> Vec<Lanes> {
-        numbers.take(count * LANES).as_chunks().0.iter().map(|&values| Lanes(values)).collect()
-    }
+    use crate::lanes::pair;
 
     fn activated(norm: &Norm, block: usize, lane: usize, x: f32) -> f64 {
         (f64::from(x) * f64::from(norm.scale[block].0[lane]) + f64::from(norm.shift[block].0[lane])).max(0.0)
@@ -142,9 +154,9 @@ mod tests {
         const BLOCKS: usize = 3;
         for isa in Isa::available() {
             let mut numbers = Numbers::default();
-            let norm = Norm { scale: lanes(&mut numbers, BLOCKS), shift: lanes(&mut numbers, BLOCKS) };
+            let norm = Norm { scale: numbers.lanes(BLOCKS), shift: numbers.lanes(BLOCKS) };
             let (pitch, x, count, tile, at) = (11, 2, 4, 3, 2);
-            let rows = [lanes(&mut numbers, BLOCKS * pitch), lanes(&mut numbers, BLOCKS * pitch)];
+            let rows = [numbers.lanes(BLOCKS * pitch), numbers.lanes(BLOCKS * pitch)];
             let mut plain = vec![Lanes::ZERO; 9 * BLOCKS];
             let panel = Panel { lanes: &mut plain, blocks: BLOCKS, tile, at };
             isa.backend().unwrap().run(Activate {
@@ -192,8 +204,8 @@ mod tests {
     fn panels_in_bf16_hold_the_same_rounded() {
         for backend in Isa::available().filter_map(|isa| isa.backend()?.with_bf16()) {
             let mut numbers = Numbers::default();
-            let norm = Norm { scale: lanes(&mut numbers, 1), shift: lanes(&mut numbers, 1) };
-            let row = lanes(&mut numbers, 3);
+            let norm = Norm { scale: numbers.lanes(1), shift: numbers.lanes(1) };
+            let row = numbers.lanes(3);
             let [plain, pairs] = [Precision::F32, Precision::Bf16].map(|precision| {
                 let mut out = vec![Lanes::ZERO; 3];
                 let panel = Panel { lanes: &mut out, blocks: 1, tile: 3, at: 0 };
@@ -230,5 +242,17 @@ mod tests {
             assert_eq!(out[0].0[..8], [1.0, 0.0, LEAST, 0.0, 0.0, 0.0, f32::INFINITY, 0.0], "{isa}");
             assert!(out[0].0[8].is_nan(), "{isa}");
         }
+    }
+
+    #[test]
+    fn a_patch_is_the_rows_one_behind_the_other() {
+        let mut lanes = vec![Lanes::ZERO; 2 * 2 * 2];
+        let mut panel = Panel { lanes: &mut lanes, blocks: 2, tile: 2, at: 1 };
+        let (first, second) = ([1.0; 10], [2.0; 10]);
+        patches(&mut panel, [&first[..], &second[..]].into_iter(), &mut [0.0; 32]);
+        assert_eq!(panel.at, 2);
+        assert_eq!(lanes[1].0[8..12], [1.0, 1.0, 2.0, 2.0]);
+        assert_eq!(lanes[3].0[2..6], [2.0, 2.0, 0.0, 0.0]);
+        assert_eq!(lanes[0], Lanes::ZERO);
     }
 }

@@ -70,17 +70,13 @@ mod tests {
     use crate::kernels::testing::{Numbers, close};
     use crate::lanes::LANES;
 
-    fn lanes(numbers: &mut Numbers, count: usize) -> Vec<Lanes> {
-        numbers.take(count * LANES).as_chunks().0.iter().map(|&values| Lanes(values)).collect()
-    }
-
     #[test]
     fn the_largest_of_each_window_is_found_and_nan_stays() {
         for isa in Isa::available() {
             for (width, out_width) in [(1, 1), (2, 1), (7, 4), (8, 4), (2, 2), (8, 5)] {
                 let mut numbers = Numbers::default();
                 let row = |numbers: &mut Numbers| -> Vec<Lanes> {
-                    lanes(numbers, 2 * width).into_iter().map(|lanes| Lanes(lanes.0.map(f32::abs))).collect()
+                    numbers.lanes(2 * width).into_iter().map(|lanes| Lanes(lanes.0.map(f32::abs))).collect()
                 };
                 let (upper, mut lower) = (row(&mut numbers), row(&mut numbers));
                 lower[0].0[3] = f32::NAN;
@@ -111,10 +107,10 @@ mod tests {
     fn sums_are_those_of_plain_loops() {
         for isa in Isa::available() {
             let mut numbers = Numbers::default();
-            let norm = Norm { scale: lanes(&mut numbers, 2), shift: lanes(&mut numbers, 2) };
-            let row = lanes(&mut numbers, 2 * 5);
+            let norm = Norm { scale: numbers.lanes(2), shift: numbers.lanes(2) };
+            let row = numbers.lanes(2 * 5);
             // The last of three pixels.
-            let before = lanes(&mut numbers, 2 * 3);
+            let before = numbers.lanes(2 * 3);
             let mut sums = before.clone();
             let panel = Panel { lanes: &mut sums, blocks: 2, tile: 3, at: 2 };
             isa.backend().unwrap().run(SumRow { norm: &norm, row: &row, width: 5, panel });

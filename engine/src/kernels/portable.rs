@@ -72,4 +72,12 @@ impl Simd for Portable {
         }
         v
     }
+
+    #[inline(always)]
+    fn where_positive(self, gate: Self::V, mut v: Self::V) -> Self::V {
+        for lane in 0..LANES {
+            v[lane] = if gate[lane] > 0.0 { v[lane] } else { 0.0 };
+        }
+        v
+    }
 }

@@ -1,5 +1,7 @@
 //! Numbers for the kernels' tests.
 
+use crate::lanes::{LANES, Lanes};
+
 /// Numbers between -1 and 1, the same in every run.
 pub(crate) struct Numbers(u64);
 
@@ -17,6 +19,11 @@ impl Numbers {
             (self.0 >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
         };
         (0..count).map(|_| next()).collect()
+    }
+
+    /// So many vectors of them.
+    pub(crate) fn lanes(&mut self, count: usize) -> Vec<Lanes> {
+        self.take(count * LANES).as_chunks().0.iter().map(|&values| Lanes(values)).collect()
     }
 }
 

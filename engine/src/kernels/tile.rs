@@ -19,6 +19,11 @@ impl Tiling {
         Self { tile: pixels.div_ceil(tiles).max(1), tiles }
     }
 
+    /// Pixels that the tiles for up to `pixels` may cover.
+    pub(crate) fn room(pixels: usize, most: usize) -> usize {
+        (1..=pixels).map(|pixels| Self::cover(pixels, most).span()).max().unwrap_or(0)
+    }
+
     /// Pixels that the tiles cover.
     pub(crate) fn span(self) -> usize {
         self.tile * self.tiles
