@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::pickle::PickleName;
 use crate::source::Source;
 use crate::tensor::Tensor;
-use crate::{caffe, keras, mxnet, onnx, pytorch, safetensors, t7, zip};
+use crate::{caffe, keras, mxnet, npz, onnx, pytorch, safetensors, t7, zip};
 
 /// The formats that are read, told apart by looking into the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub enum Format {
     Keras,
     /// `.keras`.
     KerasZip,
+    /// NumPy's `.npz`.
+    Npz,
 }
 
 impl Format {
@@ -55,6 +57,7 @@ impl Format {
             Self::Mxnet => "mxnet",
             Self::Keras => "keras",
             Self::KerasZip => "keras-zip",
+            Self::Npz => "npz",
         }
     }
 }
@@ -97,6 +100,7 @@ pub(crate) enum Content<'a> {
     Onnx(onnx::File),
     Mxnet(mxnet::File),
     Keras(Format, keras::File),
+    Npz,
 }
 
 /// Tells the format by the file's first bytes. What a legacy stream or a zip holds shows later.
@@ -207,11 +211,14 @@ pub fn read<'a>(source: &'a Source) -> Result<Checkpoint<'a>, Error> {
             let (file, tensors) = keras::read_zip(source, bytes, packed, &mut budget)?;
             (Content::Keras(Format::KerasZip, file), tensors, Vec::new())
         }
+        Format::PytorchZip | Format::Npz if npz::looks_like(bytes) => {
+            (Content::Npz, npz::read(bytes, packed, &mut budget)?, Vec::new())
+        }
         Format::Keras => {
             let (file, tensors) = keras::read(bytes, None, &mut budget)?;
             (Content::Keras(Format::Keras, file), tensors, Vec::new())
         }
-        Format::PytorchZip | Format::KerasZip => {
+        Format::PytorchZip | Format::KerasZip | Format::Npz => {
             of_pytorch(pytorch::read_archive(source, bytes, packed, &mut budget)?, &mut budget)?
         }
         Format::PytorchTar => of_pytorch(pytorch::read_tar(bytes, &mut budget)?, &mut budget)?,
@@ -265,6 +272,7 @@ impl<'a> Checkpoint<'a> {
         match &self.content {
             Content::Torch7(_) => Format::Torch7,
             Content::Pytorch(format, _) | Content::Keras(format, _) => *format,
+            Content::Npz => Format::Npz,
             Content::Safetensors(_) => Format::Safetensors,
             Content::Caffe(_) => Format::Caffe,
             Content::Onnx(_) => Format::Onnx,
@@ -338,7 +346,7 @@ impl<'a> Checkpoint<'a> {
             Content::Onnx(file) => file.tree(),
             Content::Mxnet(file) => self.list().chain(file.tree()).collect(),
             Content::Keras(_, file) => file.tree(self.list()),
-            Content::Safetensors(_) => self.list().collect(),
+            Content::Safetensors(_) | Content::Npz => self.list().collect(),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::fold::{self, Named};
 use crate::keras::Kernels;
 use crate::keymap::{self, Choice};
 use crate::mapping::{Mapped, Mapping, Place};
+use crate::npz::Layout;
 use crate::report::{Change, Entry, Fate, Made, Report};
 use crate::source::Source;
 use crate::storage::Storage;
@@ -36,6 +37,8 @@ pub struct Options {
     pub no_top: bool,
     /// Whose convolution a Keras file's kernels are for, where it does not show.
     pub kernels: Option<Kernels>,
+    /// How the arrays of an `.npz` are called.
+    pub layout: Option<Layout>,
     /// The type of the output's weights, otherwise the file's own. Where one is given, running statistics become F32.
     pub dtype: Option<DType>,
 }
@@ -97,7 +100,7 @@ pub fn convert<'a>(source: &'a Source, options: &Options) -> Result<Conversion<'
         Some(map) => Metadata::from_map(|key| map.get(key).map(String::as_str))?,
         None => Metadata::default(),
     };
-    let mapping = Mapping::of(&checkpoint, &options.choice, options.kernels)?;
+    let mapping = Mapping::of(&checkpoint, options)?;
     let shapes: HashMap<&str, &[usize]> =
         mapping.mapped.iter().filter_map(|m| Some((m.target()?, m.tensor.shape()))).collect();
     let config = match &options.arch {

@@ -6,13 +6,14 @@ use densenet_arch::{Head, Metadata};
 
 use crate::alloc::Budget;
 use crate::checkpoint::{Checkpoint, Content, NamedTensor};
+use crate::convert::Options;
 use crate::error::Error;
 use crate::fold::Fold;
 use crate::keras::Kernels;
 use crate::keymap::{self, Choice, Layout, StateDict};
 use crate::report::Change;
 use crate::tensor::Tensor;
-use crate::{keras, mxnet, names, t7};
+use crate::{keras, mxnet, names, npz, t7};
 
 /// A tensor of the source, and where its layout puts it.
 #[derive(Debug)]
@@ -56,7 +57,8 @@ pub(crate) struct Mapping<'a> {
 }
 
 impl<'a> Mapping<'a> {
-    pub(crate) fn of(checkpoint: &Checkpoint<'a>, choice: &Choice, kernels: Option<Kernels>) -> Result<Self, Error> {
+    pub(crate) fn of(checkpoint: &Checkpoint<'a>, options: &Options) -> Result<Self, Error> {
+        let Options { choice, kernels, layout, .. } = options;
         match &checkpoint.content {
             Content::Torch7(file) => Self::of_torch7(file, choice),
             Content::Caffe(file) => file.mapping(own(checkpoint)),
@@ -71,7 +73,8 @@ impl<'a> Mapping<'a> {
                     ..mapping
                 }),
             },
-            Content::Keras(_, file) => Self::of_keras(checkpoint, file, choice, kernels),
+            Content::Keras(_, file) => Self::of_keras(checkpoint, file, choice, *kernels),
+            Content::Npz => Self::of_npz(checkpoint, choice, *layout, *kernels),
             _ => Self::of_state_dict(checkpoint, choice, keymap::PYTORCH, &str::to_owned),
         }
     }
@@ -107,6 +110,37 @@ impl<'a> Mapping<'a> {
         }
         let known = Metadata { eps: Some(network.eps), head: Some(network.head), ..Metadata::default() };
         Ok(Self { mapped, known, folds: network.folds, usual_eps: None, protocol: None, asks: None })
+    }
+
+    fn of_npz(
+        checkpoint: &Checkpoint<'a>,
+        choice: &Choice,
+        layout: Option<npz::Layout>,
+        kernels: Option<Kernels>,
+    ) -> Result<Self, Error> {
+        let mut mapping = match layout {
+            Some(npz::Layout::Pytorch) => Self::of_state_dict(checkpoint, choice, keymap::PYTORCH, &str::to_owned)?,
+            Some(npz::Layout::Layers) => Self::of_mxnet_names(checkpoint, choice)?,
+            None => {
+                return Err(Error::Choice(
+                    "nothing in an .npz says how its arrays are called: --layout pytorch (features.conv0.weight) or --layout \
+                     layers (conv1_bn_gamma)"
+                        .into(),
+                ));
+            }
+        };
+        if layout == Some(npz::Layout::Layers) && mapping.usual_eps.is_none() {
+            mapping.asks = Some("eps and the poolings' rounding are not in an .npz: state --eps and --pooling");
+        }
+        let flipped = kernels == Some(Kernels::Theano);
+        for Mapped { tensor, place, .. } in &mut mapping.mapped {
+            if let (true, Place::Target(_, changes), [_, _, _, _]) = (flipped, place, tensor.shape()) {
+                let (kernel, how) = keras::kernel(tensor, (true, true))?;
+                *tensor = kernel;
+                changes.extend(how);
+            }
+        }
+        Ok(mapping)
     }
 
     fn of_keras(

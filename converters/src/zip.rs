@@ -58,6 +58,11 @@ impl<'a> Entry<'a> {
         Ok(Some(self.bytes))
     }
 
+    /// Where its data begins.
+    pub(crate) fn offset(&self) -> usize {
+        self.offset
+    }
+
     pub(crate) fn is_deflated(&self) -> bool {
         self.is_deflated
     }

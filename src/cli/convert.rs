@@ -5,8 +5,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use densenet_arch::{Rounding, networks};
-use densenet_converters::{Choice, Conversion, DType, Kernels, Options, Source, read as read_checkpoint, write_raw};
+use densenet_arch::{Config, Head, Rounding, networks};
+use densenet_converters::{
+    Choice, Conversion, DType, Kernels, Layout, Options, Source, read as read_checkpoint, write_raw,
+};
 use densenet_zoo::input::{self, Input};
 use densenet_zoo::store::{complete, convert};
 use densenet_zoo::{Error, Result, hf};
@@ -28,7 +30,7 @@ pub(super) struct Convert {
     #[arg(long)]
     force: bool,
     /// Any tensors under their own names, no DenseNet asked for.
-    #[arg(long, conflicts_with_all = ["arch", "allow_unused", "protocol", "dtype", "prefix", "prefer", "hf_folder", "pooling", "eps", "kernels", "no_top"])]
+    #[arg(long, conflicts_with_all = ["arch", "allow_unused", "protocol", "dtype", "prefix", "prefer", "hf_folder", "pooling", "eps", "kernels", "layout", "no_top"])]
     raw: bool,
     /// The network that the tensors must fit, by name.
     #[arg(long)]
@@ -55,6 +57,9 @@ pub(super) struct Convert {
     /// Whose convolution the kernels of a Keras file are for, where neither its backend nor their shapes say.
     #[arg(long, value_enum)]
     kernels: Option<KernelOrder>,
+    /// How the arrays of an .npz are called.
+    #[arg(long, value_enum)]
+    layout: Option<Names>,
     /// The features alone, of a file without a classifier (Keras: include_top=False) or with one.
     #[arg(long)]
     no_top: bool,
@@ -97,6 +102,14 @@ enum KernelOrder {
     Tensorflow,
     /// Theano's: out, in, height, width, back to front.
     Theano,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Names {
+    /// As in a state dict: features.conv0.weight.
+    Pytorch,
+    /// A layer's name with its tensor behind it: conv1_bn_gamma.
+    Layers,
 }
 
 /// Where the output goes.
@@ -143,6 +156,10 @@ impl Convert {
             }),
             eps: self.eps,
             no_top: self.no_top,
+            layout: self.layout.map(|names| match names {
+                Names::Pytorch => Layout::Pytorch,
+                Names::Layers => Layout::Layers,
+            }),
             kernels: self.kernels.map(|order| match order {
                 KernelOrder::Tensorflow => Kernels::Tensorflow,
                 KernelOrder::Theano => Kernels::Theano,
@@ -171,15 +188,12 @@ impl Convert {
         let conversion = convert(&self.input, &input.source, options)?;
         complete(&self.input, &conversion, self.allow_unused)?;
         let sha256 = self.write(target, input, |out| conversion.write(out))?;
+        if let Some(differences) = elsewhere(&conversion.config) {
+            eprintln!("torchvision and timm load it, and their outputs will differ: {differences}");
+        }
         if let Target::Folder(folder) = target {
             let description =
                 hf::config_json(&conversion.config, &conversion.protocol, conversion.metadata.labels.as_deref());
-            if conversion.config.eps != densenet_arch::Config::EPS {
-                eprintln!(
-                    "config.json cannot say eps {:e}: timm builds its batch norms with 1e-5, and its outputs will differ",
-                    conversion.config.eps
-                );
-            }
             let path = folder.join(hf::CONFIG);
             let file = beside(&path)?;
             serde_json::to_writer_pretty(&file, &description)
@@ -298,4 +312,22 @@ impl Target {
             Self::File(path) | Self::Folder(path) => path.display().to_string(),
         }
     }
+}
+
+/// What torchvision and timm get wrong of a network, which take an eps of 1e-5, poolings that round down and a head of
+/// logits, whatever the file says.
+fn elsewhere(config: &Config) -> Option<String> {
+    let mut differences = Vec::new();
+    if config.eps != Config::EPS {
+        differences.push(format!("they add {:e} to the variances where it is {:e}", Config::EPS, config.eps));
+    }
+    if config.pooling == Rounding::Ceil {
+        differences.push("their poolings round down where its own round up".to_owned());
+    }
+    match config.head {
+        Head::Logits => {}
+        Head::LogSoftmax => differences.push("they end in logits where it ends in their log-softmax".to_owned()),
+        Head::Softmax => differences.push("they end in logits where it ends in their softmax".to_owned()),
+    }
+    (!differences.is_empty()).then(|| differences.join("; "))
 }

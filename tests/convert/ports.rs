@@ -117,6 +117,11 @@ fn mxnet_takes_eps_and_rounding_from_its_symbol() {
     let outcome = convert(model, &["--pooling", "floor"]);
     assert!(outcome.stderr.contains("the file says pooling ceil, and floor was asked for"), "{}", outcome.stderr);
     assert!(!to.exists());
+    // What takes eps and rounding for granted is named.
+    let outcome = convert(model, &[]);
+    let differ =
+        "their outputs will differ: they add 1e-5 to the variances where it is 1e-4; their poolings round down where";
+    assert!(outcome.stderr.contains(differ), "{}", outcome.stderr);
 }
 
 #[test]
@@ -204,4 +209,16 @@ fn fetched_ports_are_converted_like_any_other() {
         assert_eq!(outcome.code, 0, "{format}: {}", outcome.stderr);
         assert!(outcome.stdout.contains("converting it again gives the same bytes"), "{}", outcome.stdout);
     }
+}
+
+#[test]
+fn npz_holds_the_arrays_that_the_other_files_do() {
+    let blobs =
+        super::raw("caffe/expected_blobs.npz").into_iter().map(|(name, content)| (name.replace('#', "."), content));
+    assert!(blobs.collect::<super::Tensors>() == super::raw("caffe/tiny_python_written.caffemodel"));
+    assert!(super::raw("mxnet/expected_params.npz") == super::raw("mxnet/densenet-tiny-0000.params"));
+    let stated = ["--layout", "layers", "--eps", "1e-4", "--pooling", "ceil"];
+    converts("mxnet/expected_params.npz", &stated, "mxnet/input_64.npy", "mxnet/output_64.npy");
+    let text = super::refused("mxnet/expected_params.npz", &Options::default());
+    assert!(text.contains("--layout pytorch (features.conv0.weight) or --layout layers"), "{text}");
 }

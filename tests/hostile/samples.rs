@@ -76,6 +76,12 @@ fn safetensors_network() -> Vec<u8> {
     safetensors(&header, &[0, 0x3c].repeat(at as usize / 2))
 }
 
+/// Four numbers, columns first, in the other byte order.
+fn npy() -> Vec<u8> {
+    let header = format!("{:<117}\n", "{'descr': '>f4', 'fortran_order': True, 'shape': (2, 2), }");
+    [&b"\x93NUMPY\x01\x00\x76\x00"[..], header.as_bytes(), &FOUR].concat()
+}
+
 /// A sample of every format, none above 12 kB.
 pub(crate) fn samples() -> Vec<Sample> {
     use Checksums::{NoEnd, None, Zip};
@@ -125,6 +131,7 @@ pub(crate) fn samples() -> Vec<Sample> {
         sample("mxnet, the first form", None, fixture("mxnet/half.params")),
         sample("hdf5", None, fixture("hdf5/small.h5")),
         sample("hdf5 of the newer form, a network", None, fixture("hdf5/network_latest.h5")),
+        sample("npz", Zip, zip(&[("w.npy", Member::Stored(&npy())), ("v.npy", Member::Deflated(&npy()))])),
         sample("keras", Zip, zip(&[("model.weights.h5", Member::Stored(&fixture("hdf5/small.h5")))])),
         sample("safetensors, small", None, safetensors(header, &[&FOUR[..], &[1; 8]].concat())),
     ]

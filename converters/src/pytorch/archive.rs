@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::pickle;
 use crate::source::Source;
 use crate::storage::ByteOrder;
-use crate::zip;
+use crate::{npz, zip};
 
 /// The only file in a zip that is no checkpoint itself. It may inflate to `most` bytes.
 pub(crate) fn packed(bytes: &[u8], most: usize) -> Result<Option<zip::Entry<'_>>, Error> {
@@ -21,7 +21,7 @@ pub(crate) fn packed(bytes: &[u8], most: usize) -> Result<Option<zip::Entry<'_>>
     let files: Vec<_> =
         entries.iter().filter(|(name, _)| !name.ends_with('/') && !name.starts_with("__MACOSX/")).collect();
     Ok(match files[..] {
-        [(_, entry)] => Some(*entry),
+        [(name, entry)] if !npz::is_array(name) => Some(*entry),
         _ => None,
     })
 }
