@@ -58,8 +58,15 @@ fn check_by(config: &Config, size: (usize, usize), count: usize, convolutions: C
         for memory_level in [3, 4] {
             let what =
                 format!("{}, {size:?}, {count} images, {isa}, {convolutions:?}, level {memory_level}", config.name());
-            let options =
-                Options { isa: Some(isa), convolutions, memory_level, label_smoothing: 0.1, ..Options::default() };
+            // A rate of zero: what an update leaves is only that the next batch begins anew.
+            let options = Options {
+                isa: Some(isa),
+                convolutions,
+                memory_level,
+                label_smoothing: 0.1,
+                schedule: Schedule::constant(0.0),
+                ..Options::default()
+            };
             let mut trainer = trainer(config, size, (count, 2), &options);
             let step = trainer.accumulate(&images, &labels).unwrap();
             assert!((step.loss / expected.loss - 1.0).abs() < 1e-6 * more, "{what}: {} {}", step.loss, expected.loss);
@@ -72,6 +79,14 @@ fn check_by(config: &Config, size: (usize, usize), count: usize, convolutions: C
             for (name, statistics) in &expected.statistics {
                 let distance = distance(trainer.tensor(name).unwrap().1, statistics);
                 assert!(distance < 1e-5 * more, "{what}, {name}: {distance}");
+            }
+            // Nothing of a pass is left in the next: the same batch gives the same gradient once more.
+            let now = |name: &str, trainer: &Trainer| trainer.gradient(name).unwrap().1.to_vec();
+            let before: Vec<_> = expected.gradients.keys().map(|name| (name, now(name, &trainer))).collect();
+            trainer.update().unwrap();
+            trainer.accumulate(&images, &labels).unwrap();
+            for (name, before) in before {
+                assert!(now(name, &trainer) == before, "{what}, {name} is not the same again");
             }
         }
     }

@@ -152,11 +152,16 @@ fn a_step_is_torch7_s_and_pytorch_s() {
                 for (step, (loss, expected)) in losses.iter().zip(&reference.losses).enumerate() {
                     // At Torch7's third step an input of a ReLU is 2e-7 from zero. In f32 it is on the other side, for
                     // PyTorch too, whose fifth loss is then 2.9e-5 from the one in f64.
-                    let most = if name.starts_with("torch7") && step == 4 { 4e-5 } else { 1e-6 };
+                    // What fast convolutions round more does the same to PyTorch's network from the fourth loss on.
+                    let most = match (convolutions, step) {
+                        (Convolutions::Exact, 4) if name.starts_with("torch7") => 4e-5,
+                        (Convolutions::Fast, 3..) => 1e-4,
+                        _ => 1e-6,
+                    };
                     assert!((loss / expected - 1.0).abs() < most * more, "{what}: {losses:?} {:?}", reference.losses);
                 }
-                if name == "pytorch" {
-                    compare(&what, &reference.weights, 1e-5 * more, |name| trainer.tensor(name));
+                if name == "pytorch" && convolutions == Convolutions::Exact {
+                    compare(&what, &reference.weights, 1e-5, |name| trainer.tensor(name));
                 }
             }
         }
