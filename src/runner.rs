@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use densenet_arch::Config;
-pub use densenet_engine::{Convolutions, Precision};
+pub use densenet_engine::{Convolutions, Precision, Profile, Stage};
 use densenet_engine::{Options, Plan, Session, Shape};
 
 use crate::error::{Error, Result};
@@ -94,17 +94,31 @@ impl Runner {
                 Ok(network.forward(&x, false)?.flatten_all()?.to_vec1()?)
             }
             Way::Engine { plan, threads, session } => {
-                // One that was planned for these images, or for more of their size.
-                let fits = |session: &Session| {
-                    let planned = session.shape();
-                    (planned.height, planned.width) == (height, width) && planned.batch >= batch
-                };
-                let session = match session.take().filter(fits) {
-                    Some(planned) => session.insert(planned),
-                    None => session.insert(Session::new(plan, Shape { height, width, batch, threads: *threads })?),
-                };
-                Ok(session.run(images)?.to_vec())
+                let shape = Shape { height, width, batch, threads: *threads };
+                Ok(fitting(session, plan, shape)?.run(images)?.to_vec())
             }
         }
     }
+
+    /// Where the time of such a run goes, by dense block and stage; the engine's alone.
+    pub fn profile(&mut self, images: &[f32], (height, width): (usize, usize)) -> Result<Profile> {
+        let Way::Engine { plan, threads, session } = &mut self.way else {
+            return Err(Error::Usage("candle's stages are not measured; take --backend engine for --profile".into()));
+        };
+        let batch = images.len() / (self.config.in_channels * height * width).max(1);
+        let shape = Shape { height, width, batch, threads: *threads };
+        Ok(fitting(session, plan, shape)?.profile(images)?.1)
+    }
+}
+
+/// The session, if it was planned for such images or for more of their size; else a new one in its place.
+fn fitting<'a>(session: &'a mut Option<Session>, plan: &Arc<Plan>, shape: Shape) -> Result<&'a mut Session> {
+    let fits = |session: &Session| {
+        let planned = session.shape();
+        (planned.height, planned.width) == (shape.height, shape.width) && planned.batch >= shape.batch
+    };
+    Ok(match session.take().filter(fits) {
+        Some(planned) => session.insert(planned),
+        None => session.insert(Session::new(plan, shape)?),
+    })
 }

@@ -14,6 +14,7 @@ use crate::lanes::{LANES, Lanes};
 use crate::maps::{BlockMaps, Map, Maps};
 use crate::packed::Packed;
 use crate::plan::{Conv, Layer, Plan, Transition, kernel, stride};
+use crate::profile::{Clock, Stage};
 use crate::team::Place;
 use crate::winograd::{TILES, Winograd, between};
 
@@ -42,6 +43,7 @@ pub(crate) struct Scratch {
     features: Vec<Lanes>,
     /// The classifier's output, `[block][image]`.
     logits: Vec<Lanes>,
+    pub(crate) clock: Clock,
 }
 
 impl Scratch {
@@ -73,6 +75,7 @@ impl Scratch {
             products: vec![Lanes::ZERO; tiles(Packed::blocks)],
             features: vec![Lanes::ZERO; images * plan.classifier.input.blocks()],
             logits: vec![Lanes::ZERO; images * plan.classifier.blocks()],
+            clock: Clock::new(plan.blocks.len()),
         }
     }
 
@@ -158,7 +161,14 @@ impl Forward<'_> {
             Output::PreLogits => self.pre_logits(images, write),
             Output::Features => self.features(images, write),
         }
+        self.meet(Stage::Head);
+    }
+
+    /// Waits for the others, after a stage.
+    fn meet(&mut self, stage: Stage) {
+        self.scratch.clock.lap(stage);
         self.place.meet();
+        self.scratch.clock.lap(Stage::Waiting);
     }
 
     /// Brings images through the network up to the end of a block: as many as its maps have room for, a block of larger
@@ -166,6 +176,7 @@ impl Forward<'_> {
     fn block(&mut self, index: usize, images: &[f32]) {
         let (plan, own, size) = (self.plan, &self.maps.blocks[index], self.maps.input.size());
         if index == 0 {
+            self.scratch.clock.block = 0;
             for (number, image) in images.chunks_exact(size).enumerate() {
                 self.stem(image, number * own.all.height);
             }
@@ -179,6 +190,7 @@ impl Forward<'_> {
                 }
             }
         }
+        self.scratch.clock.block = index;
         for layer in &plan.blocks[index].layers {
             self.layer(layer, own, images.len() / size);
         }
@@ -193,7 +205,7 @@ impl Forward<'_> {
         let (plan, maps) = (self.plan, self.maps);
         let first = &maps.blocks[0].all;
         maps.input.load(image, self.place.share(maps.input.height));
-        self.place.meet();
+        self.meet(Stage::Stem);
         match &maps.stem {
             None => self.stem_convolution(first, y),
             Some(map) => {
@@ -207,12 +219,12 @@ impl Forward<'_> {
                     let (width, blocks, out_width) = (map.width, plan.stem.blocks(), first.width);
                     plan.backend.run(MaxPool { rows, width, blocks, out_width, out });
                 }
-                self.place.meet();
+                self.meet(Stage::Stem);
             }
         }
     }
 
-    fn stem_convolution(&self, to: &Map, first: usize) {
+    fn stem_convolution(&mut self, to: &Map, first: usize) {
         let Self { plan, maps: Maps { input, .. }, .. } = self;
         let (kernel, step) = (kernel(plan.config.stem), stride(plan.config.stem));
         let (weights, offsets) = (&plan.stem, &input.offsets[..]);
@@ -224,7 +236,7 @@ impl Forward<'_> {
             let relu = plan.config.stem == Stem::Imagenet;
             plan.backend.run(StemRow { weights, rows, offsets, relu, width: to.width, out });
         }
-        self.place.meet();
+        self.meet(Stage::Stem);
     }
 
     /// A dense layer of some images: its new channels go behind those that it read.
@@ -258,7 +270,7 @@ impl Forward<'_> {
                 to.put(&part, 0..weights.blocks(), &scratch.out, count);
             }
         }
-        place.meet();
+        self.meet(Stage::Three);
     }
 
     /// The 3x3 by Winograd's algorithm, some tiles at a time, behind the `reads` blocks of the map.
@@ -285,12 +297,14 @@ impl Forward<'_> {
                 let (pitch, x, count) = (from.pitch(), part.x, part.count);
                 plan.backend.run(ToTiles { form, rows, pitch, x, count, panel, stride: next });
             }
+            scratch.clock.lap(Stage::Transforms);
             for (position, weights) in winograd.positions.iter().enumerate() {
                 let panel = &scratch.tiles[position * next..][..blocks * span];
                 let out = &mut scratch.products[position * out_next..];
                 let groups = 0..weights.groups.len();
                 plan.backend.run(Gemm { weights, groups, panel, tiling, relu: false, out, pitch: span });
             }
+            scratch.clock.lap(Stage::Three);
             for part in chunk.parts() {
                 let mut guards: [_; MOST_OUTPUTS] = std::array::from_fn(|row| {
                     let y = form.outputs() * (part.y % down) + row;
@@ -302,8 +316,9 @@ impl Forward<'_> {
                 let (stride, at, x, count) = (out_next, part.at, part.x, part.count);
                 plan.backend.run(FromTiles { form, products, stride, span, at, blocks, rows, width, x, count });
             }
+            scratch.clock.lap(Stage::Transforms);
         }
-        place.meet();
+        self.meet(Stage::Transforms);
     }
 
     /// Norm, ReLU, 1x1, norm, ReLU.
@@ -322,20 +337,22 @@ impl Forward<'_> {
                 let (pitch, x, count, precision) = (from.width, part.x, part.count, weights.precision);
                 backend.run(Activate { norm, row, pitch, x, count, panel, precision });
             }
+            scratch.clock.lap(Stage::Packing);
             scratch.product(Product { backend, weights, relu: true }, groups.clone(), chunk, tiling, to);
+            scratch.clock.lap(Stage::One);
         }
-        place.meet();
+        self.meet(Stage::One);
     }
 
     /// Norm and ReLU of a plain layer.
-    fn activate(&self, norm: &Norm, blocks: usize, from: &Map, to: &Map, images: usize) {
+    fn activate(&mut self, norm: &Norm, blocks: usize, from: &Map, to: &Map, images: usize) {
         for y in self.place.share(images * from.height) {
             let (row, mut padded) = (from.rows.read(from.row(y)), to.rows.write(to.row(y)));
             let panel = Panel { lanes: &mut padded, blocks, tile: to.pitch(), at: 1 };
             let (row, width, precision) = (&row[..], from.width, Precision::F32);
             self.plan.backend.run(Activate { norm, row, pitch: width, x: 0, count: width, panel, precision });
         }
-        self.place.meet();
+        self.meet(Stage::Packing);
     }
 
     /// Norm, ReLU, average and 1x1: the average comes first, as the two commute, and leaves a quarter of the products.
@@ -358,7 +375,7 @@ impl Forward<'_> {
             }
             scratch.product(Product { backend, weights, relu: false }, groups.clone(), chunk, tiling, to);
         }
-        place.meet();
+        self.meet(Stage::Transition);
     }
 
     /// Norm and ReLU of this thread's pixels of the last map.

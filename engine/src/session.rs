@@ -12,6 +12,7 @@ use crate::Error;
 use crate::forward::{Forward, Output, Scratch};
 use crate::maps::{Maps, least_side, zeros};
 use crate::plan::Plan;
+use crate::profile::{Profile, Stage};
 use crate::team::{Barrier, Place};
 
 /// The largest side of an input that a session takes.
@@ -69,6 +70,8 @@ struct Shared {
     input: RwLock<Vec<f32>>,
     /// What a run gives, image after image.
     outputs: Mutex<Vec<f32>>,
+    /// Of the threads that are done with a profiled run.
+    profile: Mutex<Profile>,
     job: Mutex<Job>,
     posted: Condvar,
     barrier: Barrier,
@@ -79,9 +82,17 @@ struct Shared {
 struct Job {
     /// Counts the runs.
     number: usize,
+    task: Task,
+    quit: bool,
+}
+
+/// A run.
+#[derive(Clone, Copy, Debug, Default)]
+struct Task {
     images: usize,
     output: Output,
-    quit: bool,
+    /// Whether the threads look at their clocks.
+    profiled: bool,
 }
 
 impl Session {
@@ -107,6 +118,7 @@ impl Session {
             maps: maps.collect::<Result<_, _>>()?,
             input: RwLock::new(zeros(batch * image)?),
             outputs: Mutex::new(zeros(batch * plan.config.num_classes)?),
+            profile: Mutex::new(Profile::new(plan.blocks.len())),
             job: Mutex::default(),
             posted: Condvar::new(),
             barrier: Barrier::new(threads),
@@ -133,8 +145,25 @@ impl Session {
     /// An input that is not 1 to `batch` whole images; a thread that panicked, which ends the session: later runs give the
     /// same error.
     pub fn run(&mut self, images: &[f32]) -> Result<&[f32], Error> {
+        self.logits(images, false)
+    }
+
+    /// Runs images as [`run`](Self::run) does, to the same bits, and says where the time went.
+    ///
+    /// # Errors
+    ///
+    /// As for [`run`](Self::run).
+    pub fn profile(&mut self, images: &[f32]) -> Result<(&[f32], Profile), Error> {
+        let shared = Arc::clone(&self.shared);
+        shared.profile().clear();
+        let outputs = self.logits(images, true)?;
+        let profile = shared.profile().clone();
+        Ok((outputs, profile))
+    }
+
+    fn logits(&mut self, images: &[f32], profiled: bool) -> Result<&[f32], Error> {
         let Config { head, num_classes, .. } = self.shared.plan.config;
-        let outputs = self.outputs(Output::Logits, images)?;
+        let outputs = self.outputs(Output::Logits, images, profiled)?;
         match head {
             Head::Logits => {}
             Head::LogSoftmax => outputs.chunks_exact_mut(num_classes).for_each(log_softmax),
@@ -151,7 +180,7 @@ impl Session {
     ///
     /// As for [`run`](Self::run), and means that do not fit into memory.
     pub fn pre_logits(&mut self, images: &[f32]) -> Result<&[f32], Error> {
-        Ok(self.outputs(Output::PreLogits, images)?)
+        Ok(self.outputs(Output::PreLogits, images, false)?)
     }
 
     /// Runs images as [`run`](Self::run) does, up to the last map after `norm5` and ReLU: (n, channels, height, width) of
@@ -164,7 +193,7 @@ impl Session {
     ///
     /// As for [`run`](Self::run), and maps that do not fit into memory.
     pub fn features(&mut self, images: &[f32]) -> Result<&[f32], Error> {
-        Ok(self.outputs(Output::Features, images)?)
+        Ok(self.outputs(Output::Features, images, false)?)
     }
 
     /// Channels, height and width of an image's [`features`](Self::features).
@@ -172,7 +201,7 @@ impl Session {
         self.shared.features_shape()
     }
 
-    fn outputs(&mut self, output: Output, images: &[f32]) -> Result<&mut [f32], Error> {
+    fn outputs(&mut self, output: Output, images: &[f32], profiled: bool) -> Result<&mut [f32], Error> {
         let Shared { plan, shape, .. } = &*self.shared;
         let image = plan.config.in_channels * shape.height * shape.width;
         let count = images.len() / image;
@@ -190,13 +219,14 @@ impl Session {
             *self.shared.outputs() = zeros(shape.batch * size)?;
         }
         self.shared.input.write().unwrap_or_else(PoisonError::into_inner)[..images.len()].copy_from_slice(images);
+        let task = Task { images: count, output, profiled };
         {
             let mut job = self.shared.job();
             job.number = job.number.wrapping_add(1);
-            (job.images, job.output) = (count, output);
+            job.task = task;
         }
         self.shared.posted.notify_all();
-        self.shared.work(0, count, output, &mut self.scratch)?;
+        self.shared.work(0, task, &mut self.scratch)?;
 
         let outputs = &mut self.outputs[..count * size];
         outputs.copy_from_slice(&self.shared.outputs()[..count * size]);
@@ -242,6 +272,10 @@ impl Shared {
         self.outputs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn profile(&self) -> MutexGuard<'_, Profile> {
+        self.profile.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn features_shape(&self) -> [usize; 3] {
         let (height, width) = self.maps[0].blocks.last().map_or((0, 0), |last| (last.all.height, last.all.width));
         [self.plan.classifier.input.channels(), height, width]
@@ -261,7 +295,7 @@ impl Shared {
         let mut scratch = Scratch::new(&self.plan, &self.maps[0]);
         let mut done = 0;
         loop {
-            let (images, output) = {
+            let task = {
                 let mut job = self.job();
                 while job.number == done && !job.quit {
                     job = self.posted.wait(job).unwrap_or_else(PoisonError::into_inner);
@@ -270,34 +304,39 @@ impl Shared {
                     return;
                 }
                 done = job.number;
-                (job.images, job.output)
+                job.task
             };
-            if self.work(thread, images, output, &mut scratch).is_err() {
+            if self.work(thread, task, &mut scratch).is_err() {
                 return;
             }
         }
     }
 
     /// A thread's part of a run. A panic sends all threads home, as nobody may wait for one that does not come.
-    fn work(&self, thread: usize, images: usize, output: Output, scratch: &mut Scratch) -> Result<(), Error> {
+    fn work(&self, thread: usize, task: Task, scratch: &mut Scratch) -> Result<(), Error> {
         // What a panic leaves behind half written is not read again.
-        catch_unwind(AssertUnwindSafe(|| self.images(thread, images, output, scratch))).map_err(|_| {
+        catch_unwind(AssertUnwindSafe(|| self.images(thread, task, scratch))).map_err(|_| {
             self.barrier.poison();
             Error::Panicked
         })
     }
 
     /// Whole images while there is one for each thread, then a share of those that are left.
-    fn images(&self, thread: usize, images: usize, output: Output, scratch: &mut Scratch) {
+    fn images(&self, thread: usize, Task { images, output, profiled }: Task, scratch: &mut Scratch) {
         let threads = self.shape.threads;
         let own = images / threads;
+        scratch.clock.start(profiled);
         if own > 0 {
             let place = Place { index: 0, barrier: &Barrier::new(1) };
             self.some(thread * own..(thread + 1) * own, output, &self.maps[thread], place, scratch);
         }
         self.barrier.wait();
+        scratch.clock.lap(Stage::Waiting);
         let place = Place { index: thread, barrier: &self.barrier };
         self.some(threads * own..images, output, &self.maps[0], place, scratch);
+        if let Some(times) = scratch.clock.times() {
+            *self.profile() += times;
+        }
         self.barrier.wait();
     }
 

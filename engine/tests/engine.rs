@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 
 use densenet_arch::{Config, Head};
-use densenet_engine::{Convolutions, Error, Isa, Options, Plan, Precision, Session, Shape};
+use densenet_engine::{Convolutions, Error, Isa, Options, Plan, Precision, Session, Shape, Stage};
 use support::{Numbers, weights};
 
 fn plan(config: &Config, isa: Option<Isa>) -> Arc<Plan> {
@@ -92,6 +92,41 @@ fn features_depend_on_nothing_but_the_image_either_and_make_the_logits() {
             assert_eq!(session.features(images).unwrap(), &features[..6 * channels]);
             assert_eq!(session.pre_logits(images).unwrap(), &pre_logits[..channels]);
         }
+    }
+}
+
+#[test]
+fn a_profile_accounts_for_the_run_and_changes_no_bit() {
+    // The first two blocks' maps take Winograd's algorithm, the last are too small for it.
+    let config = tiny();
+    let images = Numbers::new(5).take(5 * 3 * 64 * 64);
+    let options = Options { convolutions: Convolutions::Fast, input: Some((64, 64)), ..Options::default() };
+    let plan = Arc::new(Plan::new(&config, weights(&config), &options).unwrap());
+    for (batch, threads) in [(1, 1), (5, 1), (1, 3), (5, 3)] {
+        let images = &images[..batch * 3 * 64 * 64];
+        let mut session = Session::new(&plan, Shape { height: 64, width: 64, batch, threads }).unwrap();
+        let expected = session.run(images).unwrap().to_vec();
+        let start = std::time::Instant::now();
+        let (logits, profile) = session.profile(images).unwrap();
+        assert_eq!(logits, expected);
+        let most = start.elapsed() * threads as u32;
+        assert!(profile.total() <= most, "{batch} {threads}");
+        assert_eq!(profile.blocks(), 4);
+        for block in 0..4 {
+            for stage in Stage::ALL {
+                let there = match stage {
+                    Stage::Stem => block == 0,
+                    Stage::Head => block == 3,
+                    Stage::Transition => block < 3,
+                    Stage::Transforms => block < 2,
+                    Stage::Packing | Stage::One | Stage::Three => true,
+                    // Measured even where there is nobody to wait for.
+                    Stage::Waiting => continue,
+                };
+                assert_eq!(!profile.time(block, stage).is_zero(), there, "{batch} {threads} {block} {stage:?}");
+            }
+        }
+        assert_eq!(session.run(images).unwrap(), expected);
     }
 }
 

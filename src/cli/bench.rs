@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use clap::Args;
 use densenet_zoo::Result;
+use densenet_zoo::runner::{Profile, Stage};
 use densenet_zoo::store::Store;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::progress::Downloads;
 use super::{Format, FormatArg, RunnerArgs, output};
@@ -23,6 +24,9 @@ pub(super) struct Bench {
     /// Seconds that each batch is measured for, after a tenth of that to warm up.
     #[arg(long, default_value_t = 5.0, value_parser = seconds)]
     seconds: f64,
+    /// Where the engine's time goes, by dense block and stage: milliseconds a run, summed over threads.
+    #[arg(long)]
+    profile: bool,
     #[command(flatten)]
     runner: RunnerArgs,
     #[command(flatten)]
@@ -50,17 +54,21 @@ impl Bench {
             while warm.elapsed().as_secs_f64() < 0.1 * self.seconds {
                 runner.run(&images, (side, side))?;
             }
-            let mut times = Vec::new();
+            let (mut times, mut profile) = (Vec::new(), Profile::default());
             let start = Instant::now();
             while start.elapsed().as_secs_f64() < self.seconds || times.len() < 3 {
                 let run = Instant::now();
-                runner.run(&images, (side, side))?;
+                if self.profile {
+                    profile += &runner.profile(&images, (side, side))?;
+                } else {
+                    runner.run(&images, (side, side))?;
+                }
                 times.push(run.elapsed().as_secs_f64() * 1e3);
             }
             times.sort_by(f64::total_cmp);
             let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
             let rate = batch as f64 * 1e3 / at(0.5);
-            results.push(json!({
+            let mut result = json!({
                 "model": model.name,
                 "architecture": model.config.name(),
                 "batch": batch,
@@ -75,14 +83,15 @@ impl Bench {
                 "images_per_s": rate,
                 "gflop_per_s": rate * operations / 1e9,
                 "peak_mib": peak_mib(),
-            }));
+            });
+            if self.profile {
+                result["profile"] = stages(&profile, times.len());
+            }
+            results.push(result);
         }
         if self.print.format == Format::Json {
             return output::print_json(&json!(results));
         }
-        let number = |value: &serde_json::Value, digits: usize| {
-            value.as_f64().map_or_else(|| "-".into(), |value| format!("{value:.digits$}"))
-        };
         let rows = results.iter().map(|result| {
             vec![
                 number(&result["batch"], 0),
@@ -101,8 +110,45 @@ impl Bench {
             runner.name(),
             self.runner.threads(),
             output::table(&header, &[0, 1, 2, 3, 4, 5, 6], rows.collect())
-        ))
+        ))?;
+        if self.profile {
+            results.iter().try_for_each(print_stages)?;
+        }
+        Ok(())
     }
+}
+
+fn number(value: &Value, digits: usize) -> String {
+    value.as_f64().map_or_else(|| "-".into(), |value| format!("{value:.digits$}"))
+}
+
+/// Milliseconds a run by dense block and stage.
+fn stages(profile: &Profile, runs: usize) -> Value {
+    let block = |block: usize| -> Value {
+        let time = |stage| profile.time(block, stage).as_secs_f64() * 1e3 / runs as f64;
+        Stage::ALL.into_iter().map(|stage| (stage.name(), time(stage))).collect()
+    };
+    (0..profile.blocks()).map(block).collect()
+}
+
+/// A row a dense block, then their sums.
+fn print_stages(result: &Value) -> Result<()> {
+    let blocks = result["profile"].as_array().map_or(&[][..], Vec::as_slice);
+    let row = |name: String, cell: &dyn Fn(&str) -> Value| {
+        std::iter::once(name).chain(Stage::ALL.map(|stage| number(&cell(stage.name()), 2))).collect()
+    };
+    let mut rows: Vec<Vec<String>> =
+        (1..).zip(blocks).map(|(block, times)| row(format!("{block}"), &|stage| times[stage].clone())).collect();
+    let sum = |stage: &str| json!(blocks.iter().filter_map(|times| times[stage].as_f64()).sum::<f64>());
+    rows.push(row("all".into(), &sum));
+    let header: Vec<&str> = std::iter::once("block").chain(Stage::ALL.map(Stage::name)).collect();
+    let right: Vec<usize> = (1..header.len()).collect();
+    output::print(&format!(
+        "\nbatch {}: milliseconds a run, summed over {} threads\n{}",
+        result["batch"],
+        result["threads"],
+        output::table(&header, &right, rows)
+    ))
 }
 
 /// The most memory that the process has had, where the system says so.

@@ -272,3 +272,27 @@ fn bench_measures_each_batch() {
     assert_eq!(run(folder.path(), &["bench", "digits", "--batch", "0"]).code, 2);
     assert_eq!(run(folder.path(), &["bench", "digits", "--seconds", "nan"]).code, 2);
 }
+
+#[test]
+fn bench_says_where_the_time_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = |more: &[&str]| {
+        let arguments = ["bench", "digits", "--batch", "3", "--seconds", "0.05", "--threads", "1", "--device", "cpu"];
+        run(folder.path(), &[&arguments[..], &["--profile"], more].concat())
+    };
+    let outcome = bench(&["--format", "json"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let results: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let blocks = results[0]["profile"].as_array().unwrap();
+    assert_eq!(blocks.len(), 3);
+    let names = ["stem", "packing", "1x1", "transforms", "3x3", "transition", "head", "waiting"];
+    let sum: f64 = blocks.iter().flat_map(|block| names.map(|name| block[name].as_f64().unwrap())).sum();
+    // One thread's stages are its runs, short of the copies of input and output.
+    let runs = results[0]["runs"].as_f64().unwrap();
+    assert!(sum > 0.5 * results[0]["best_ms"].as_f64().unwrap() && runs >= 3.0, "{results}");
+    let human = bench(&[]);
+    assert!(human.stdout.contains("batch 3: milliseconds a run, summed over 1 threads\n"), "{}", human.stdout);
+    let other = bench(&["--backend", "candle"]);
+    assert_eq!(other.code, 2);
+    assert!(other.stderr.contains("candle's stages are not measured"), "{}", other.stderr);
+}
