@@ -4,30 +4,24 @@
 //! `cargo bench -p densenet-engine --bench engine`; `DENSENET_ZOO_ISA` chooses the kernels. The median of some runs
 //! after two to warm up.
 
-use std::collections::HashMap;
+#[path = "../tests/support/mod.rs"]
+mod support;
+
 use std::sync::Arc;
 use std::time::Instant;
 
-use densenet_arch::{Role, networks};
+use densenet_arch::networks;
 use densenet_engine::{Convolutions, Error, Options, Plan, Precision, Session, Shape};
 
 fn main() -> Result<(), Error> {
     let Some(network) = networks::find("densenet-121") else { return Ok(()) };
-    let params: HashMap<_, _> = network.config.params().into_iter().map(|param| (param.name.clone(), param)).collect();
-    let weights = |name: &str| {
-        let param = params.get(name)?;
-        let fan_in: usize = param.shape[1..].iter().product();
-        let value = |index: usize| match param.role {
-            Role::NormWeight | Role::RunningVar => 1.0,
-            Role::ConvWeight | Role::LinearWeight => (index * 7919 % 1000) as f32 / 500.0 - 1.0,
-            _ => 0.0,
-        };
-        let scale = if param.shape.len() > 1 { (6.0 / fan_in as f32).sqrt() } else { 1.0 };
-        Some((param.shape.clone(), (0..param.elements()).map(|index| scale * value(index)).collect()))
-    };
     let pack = |convolutions, precision| {
         let start = Instant::now();
-        let plan = Plan::new(&network.config, weights, &Options { convolutions, precision, ..Options::default() })?;
+        let plan = Plan::new(
+            &network.config,
+            support::weights(&network.config),
+            &Options { convolutions, precision, ..Options::default() },
+        )?;
         let (isa, time) = (plan.isa(), milliseconds(start));
         println!("densenet-121, 224x224, {isa} kernels, {convolutions:?}, {precision:?}: packed in {time:.0} ms");
         Ok::<_, Error>(Arc::new(plan))
@@ -50,7 +44,7 @@ fn main() -> Result<(), Error> {
 /// Milliseconds of a run.
 fn median(plan: &Arc<Plan>, batch: usize, threads: usize, runs: usize) -> Result<f64, Error> {
     let mut session = Session::new(plan, Shape { height: 224, width: 224, batch, threads })?;
-    let images: Vec<f32> = (0..batch * 3 * 224 * 224).map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0).collect();
+    let images = support::Numbers::new(1).take(batch * 3 * 224 * 224);
     for _ in 0..2 {
         session.run(&images)?;
     }

@@ -7,6 +7,7 @@
 
 mod gemm;
 mod pack;
+mod peak;
 mod pool;
 mod portable;
 mod stem;
