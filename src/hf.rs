@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use densenet_arch::{Channels, Config, Fit, Interpolation, Protocol, Range, Resize, Stem, networks};
+use densenet_arch::{Channels, Config, Fit, Head, Interpolation, Protocol, Range, Resize, Rounding, Stem, networks};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 pub const WEIGHTS: &str = "model.safetensors";
 /// The name of the description.
 pub const CONFIG: &str = "config.json";
+/// The name of the description for people, the Hub's model card.
+pub const CARD: &str = "README.md";
 
 /// A folder that was opened.
 #[derive(Clone, Debug)]
@@ -27,6 +29,45 @@ pub struct Folder {
 /// Whether a folder holds such weights.
 pub fn is_folder(path: &Path) -> bool {
     path.join(WEIGHTS).is_file()
+}
+
+/// The first file that writing such a folder would overwrite.
+pub fn taken(folder: &Path) -> Option<PathBuf> {
+    [WEIGHTS, CONFIG, CARD].map(|name| folder.join(name)).into_iter().find(|path| path.exists())
+}
+
+/// What torchvision and timm get wrong of a network, which take an eps of 1e-5, poolings that round down and a head of
+/// logits, whatever the file says.
+pub fn network_differences(config: &Config) -> Vec<String> {
+    let mut differences = Vec::new();
+    if config.eps != Config::EPS {
+        differences.push(format!("they add {:e} to the variances where it is {:e}", Config::EPS, config.eps));
+    }
+    if config.pooling == Rounding::Ceil {
+        differences.push("their poolings round down where its own round up".to_owned());
+    }
+    match config.head {
+        Head::Logits => {}
+        Head::LogSoftmax => differences.push("they end in logits where it ends in their log-softmax".to_owned()),
+        Head::Softmax => differences.push("they end in logits where it ends in their softmax".to_owned()),
+    }
+    differences
+}
+
+/// What `config.json` cannot say of a preprocessing: timm takes red first, and Pillow's resizing of the short side.
+pub fn protocol_differences(protocol: &Protocol) -> Vec<String> {
+    let mut differences = Vec::new();
+    if protocol.channels == Channels::Bgr {
+        differences.push("the network takes blue first; reverse timm's channels before its mean and std apply".into());
+    }
+    let Some(Resize { fit, interpolation, .. }) = protocol.resize else { return differences };
+    if matches!(interpolation, Interpolation::Torch7Bicubic | Interpolation::OpencvBilinear) {
+        differences.push("images are resized without antialiasing, which Pillow always does".into());
+    }
+    if fit == Fit::Stretch {
+        differences.push("both sides are resized, where timm keeps the image's form".into());
+    }
+    differences
 }
 
 impl Folder {
@@ -77,19 +118,22 @@ fn protocol(json: &Value) -> Option<Protocol> {
     })
 }
 
+/// Whether timm has such a network: any blocks and growth rate behind its stem of twice the growth rate.
+pub fn timm_builds(config: &Config) -> bool {
+    config.stem == Stem::Imagenet
+        && config.num_init_features == 2 * config.growth_rate
+        && config.compression == 0.5
+        && config.bn_size.is_some()
+}
+
 /// The description of a network for timm. Networks that timm cannot build, as those for CIFAR, get their own name.
 pub fn config_json(config: &Config, protocol: &Protocol, labels: Option<&[String]>) -> Value {
     let stock = ["densenet-121", "densenet-161", "densenet-169", "densenet-201"]
         .into_iter()
         .find(|name| networks::find(name).is_some_and(|network| network.config.same_network(config)));
-    // timm makes any blocks and growth rate behind its stem of twice the growth rate.
-    let timm_builds = config.stem == Stem::Imagenet
-        && config.num_init_features == 2 * config.growth_rate
-        && config.compression == 0.5
-        && config.bn_size.is_some();
     let (architecture, model_args) = match stock {
         Some(name) => (name.replace('-', ""), None),
-        None if timm_builds => {
+        None if timm_builds(config) => {
             let args = json!({
                 "block_config": config.block_config,
                 "growth_rate": config.growth_rate,

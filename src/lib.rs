@@ -4,6 +4,7 @@
 //! [`store::Store`] opens a model by name or path; [`store::Model::network`] builds it on a device.
 #![deny(unsafe_code)]
 
+pub mod card;
 pub mod data;
 pub mod device;
 mod error;

@@ -223,10 +223,10 @@ impl Store {
         Ok(Checked { verified, conversion: "converting it again gives the same bytes" })
     }
 
-    /// What was published for the file of that sha256.
-    fn published(&self, sha256: &str) -> Vec<Published> {
+    /// The weight whose file has that sha256, where the catalogue knows all its digits.
+    pub fn known(&self, sha256: &str) -> Option<&Weight> {
         let is_it = |weight: &&Weight| matches!(&weight.file.digest, Some(Digest::Sha256(known)) if known == sha256);
-        self.catalogue.weights().iter().find(is_it).map(|weight| weight.published.clone()).unwrap_or_default()
+        self.catalogue.weights().iter().find(is_it)
     }
 
     /// Reads a checkpoint of any format, or the one in a folder of the Hugging Face form.
@@ -247,7 +247,7 @@ impl Store {
             let sha256 = conversion.source_sha256.clone();
             // A converted file names the one that it came from.
             let origin = conversion.origin_sha256.as_deref().unwrap_or(&sha256);
-            let published = self.published(origin);
+            let published = self.known(origin).map(|weight| weight.published.clone()).unwrap_or_default();
             // The file's own word goes before the folder's.
             let (protocol, stated) = match folder.as_ref().and_then(|folder| folder.protocol.clone()) {
                 Some(protocol) if !conversion.protocol_stated => (protocol, true),

@@ -5,17 +5,17 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use densenet_arch::{Config, Head, Rounding, networks};
+use densenet_arch::{Rounding, networks};
 use densenet_converters::{
     Choice, Conversion, DType, Kernels, Layout, Options, Source, read as read_checkpoint, write_raw,
 };
 use densenet_zoo::input::{self, Input};
-use densenet_zoo::store::{complete, convert};
+use densenet_zoo::store::{Store, complete, convert};
 use densenet_zoo::{Error, Result, hf};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
-use super::output::{beside, io_error, persist};
+use super::output::{beside, io_error, persist, write_descriptions};
 use super::{Format, ProtocolArg, output};
 
 #[derive(Args)]
@@ -63,7 +63,7 @@ pub(super) struct Convert {
     /// The features alone, of a file without a classifier (Keras: include_top=False) or with one.
     #[arg(long)]
     no_top: bool,
-    /// Make the output a folder of model.safetensors and config.json, as timm and the Hugging Face Hub have it.
+    /// Make the output a folder of model.safetensors, config.json and README.md, as timm and the Hugging Face Hub have it.
     #[arg(long)]
     hf_folder: bool,
     #[command(flatten)]
@@ -120,15 +120,13 @@ enum Target {
 }
 
 impl Convert {
-    pub(super) fn run(self) -> Result<()> {
+    pub(super) fn run(self, store: &Store) -> Result<()> {
         let target = self.target();
         if !self.force {
             let taken = match &target {
                 Target::Stdout => None,
                 Target::File(path) => Some(path.clone()),
-                Target::Folder(path) => {
-                    [hf::WEIGHTS, hf::CONFIG].map(|name| path.join(name)).into_iter().find(|path| path.exists())
-                }
+                Target::Folder(path) => hf::taken(path),
             };
             if let Some(path) = taken.filter(|path| path.exists()) {
                 return Err(Error::Exists { path });
@@ -136,7 +134,7 @@ impl Convert {
         }
         let options = self.options()?;
         input::open(&self.input, |input| {
-            if self.raw { self.raw(input, &target) } else { self.network(input, &target, &options) }
+            if self.raw { self.raw(input, &target) } else { self.network(store, input, &target, &options) }
         })
     }
 
@@ -184,21 +182,17 @@ impl Convert {
         self.say(target, &json, &lines, &summary)
     }
 
-    fn network(&self, input: &Input, target: &Target, options: &Options) -> Result<()> {
+    fn network(&self, store: &Store, input: &Input, target: &Target, options: &Options) -> Result<()> {
         let conversion = convert(&self.input, &input.source, options)?;
         complete(&self.input, &conversion, self.allow_unused)?;
         let sha256 = self.write(target, input, |out| conversion.write(out))?;
-        if let Some(differences) = elsewhere(&conversion.config) {
-            eprintln!("torchvision and timm load it, and their outputs will differ: {differences}");
+        let differences = hf::network_differences(&conversion.config);
+        if !differences.is_empty() {
+            eprintln!("torchvision and timm load it, and their outputs will differ: {}", differences.join("; "));
         }
         if let Target::Folder(folder) = target {
-            let description =
-                hf::config_json(&conversion.config, &conversion.protocol, conversion.metadata.labels.as_deref());
-            let path = folder.join(hf::CONFIG);
-            let file = beside(&path)?;
-            serde_json::to_writer_pretty(&file, &description)
-                .map_err(|error| io_error("write", &path)(error.into()))?;
-            persist(file, &path)?;
+            let origin = conversion.origin_sha256.as_deref().unwrap_or(&conversion.source_sha256);
+            write_descriptions(folder, &conversion, &sha256, store.known(origin))?;
         }
         let config = &conversion.config;
         let protocol = &conversion.protocol.name;
@@ -312,22 +306,4 @@ impl Target {
             Self::File(path) | Self::Folder(path) => path.display().to_string(),
         }
     }
-}
-
-/// What torchvision and timm get wrong of a network, which take an eps of 1e-5, poolings that round down and a head of
-/// logits, whatever the file says.
-fn elsewhere(config: &Config) -> Option<String> {
-    let mut differences = Vec::new();
-    if config.eps != Config::EPS {
-        differences.push(format!("they add {:e} to the variances where it is {:e}", Config::EPS, config.eps));
-    }
-    if config.pooling == Rounding::Ceil {
-        differences.push("their poolings round down where its own round up".to_owned());
-    }
-    match config.head {
-        Head::Logits => {}
-        Head::LogSoftmax => differences.push("they end in logits where it ends in their log-softmax".to_owned()),
-        Head::Softmax => differences.push("they end in logits where it ends in their softmax".to_owned()),
-    }
-    (!differences.is_empty()).then(|| differences.join("; "))
 }

@@ -1,13 +1,14 @@
-//! `export`: a model as ONNX, for other runtimes.
+//! `export`: a model as ONNX, for other runtimes, or as a folder for timm and the Hugging Face Hub.
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use densenet_arch::{Metadata, Rounding};
-use densenet_converters::{Export as Onnx, OPSETS, TOOL};
+use densenet_converters::{Export as Onnx, OPSETS, Options, TOOL};
 use densenet_zoo::data::labels::Labels;
-use densenet_zoo::store::{Model, Store};
-use densenet_zoo::{Error, Result};
+use densenet_zoo::input;
+use densenet_zoo::store::{Model, Store, complete, convert};
+use densenet_zoo::{Error, Result, hf};
 use serde_json::json;
 
 use super::progress::Downloads;
@@ -18,8 +19,11 @@ pub(super) struct Export {
     /// A name or a file.
     model: String,
     /// The ONNX model; a folder if it is one or ends in `/`.
-    #[arg(short, long, value_name = "FILE.onnx|DIR/")]
-    output: PathBuf,
+    #[arg(short, long, value_name = "FILE.onnx|DIR/", required_unless_present = "hf_folder")]
+    output: Option<PathBuf>,
+    /// Instead, a folder of model.safetensors, config.json and README.md, as timm and the Hugging Face Hub have it.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["output", "opset", "fold", "dtype", "batch"])]
+    hf_folder: Option<PathBuf>,
     /// Overwrite the output.
     #[arg(long)]
     force: bool,
@@ -62,6 +66,53 @@ impl std::str::FromStr for Batch {
 
 impl Export {
     pub(super) fn run(self, store: &Store) -> Result<()> {
+        match (&self.hf_folder, &self.output) {
+            (Some(folder), _) => self.folder(store, folder),
+            (None, output) => self.onnx(store, &self.path(output.as_deref().unwrap_or(Path::new(".")))),
+        }
+    }
+
+    fn folder(&self, store: &Store, folder: &Path) -> Result<()> {
+        if let Some(path) = hf::taken(folder).filter(|_| !self.force) {
+            return Err(Error::Exists { path });
+        }
+        let model = store.model(&self.model, &mut Downloads::default().one())?;
+        let path = &model.source.path;
+        let options = Options {
+            protocol: Some(model.protocol.clone()).filter(|_| model.protocol_stated),
+            labels: metadata(&model).labels,
+            ..Options::default()
+        };
+        input::open(path, |input| {
+            let conversion = convert(path, &input.source, &options)?;
+            complete(path, &conversion, true)?;
+            let weights = folder.join(hf::WEIGHTS);
+            let mut out = input.releasing(output::beside(&weights)?);
+            let sha256 =
+                conversion.write(&mut out).map_err(|source| Error::Checkpoint { path: path.clone(), source })?;
+            output::persist(out.into_inner(), &weights)?;
+            let origin = conversion.origin_sha256.as_deref().unwrap_or(&conversion.source_sha256);
+            // A name that is no path came from the catalogue, which may not know the whole digest.
+            let named = || store.catalogue.find(&self.model).ok().filter(|_| !Path::new(&self.model).exists());
+            output::write_descriptions(folder, &conversion, &sha256, store.known(origin).or_else(named))?;
+            match self.print.format {
+                Format::Json => output::print_json(&json!({
+                    "model": model.name,
+                    "source_sha256": origin,
+                    "output": folder,
+                    "sha256": sha256,
+                })),
+                Format::Human => output::print(&format!(
+                    "{}: {}, sha256 {sha256}\n  timm.create_model(\"local-dir:{}\", pretrained=True)",
+                    folder.display(),
+                    conversion.config.name(),
+                    folder.display(),
+                )),
+            }
+        })
+    }
+
+    fn onnx(&self, store: &Store, path: &Path) -> Result<()> {
         if !OPSETS.contains(&self.opset) {
             let (least, most) = OPSETS.into_inner();
             return Err(Error::Usage(format!("--opset {}: from {least} to {most} can be written", self.opset)));
@@ -71,8 +122,7 @@ impl Export {
                 "--dtype f16 needs --opset 15: older batch norms keep statistics as halves too".into(),
             ));
         }
-        let path = self.path();
-        output::may_write(&path, self.force)?;
+        output::may_write(path, self.force)?;
         let model = store.model(&self.model, &mut Downloads::default().one())?;
         let metadata = metadata(&model);
         let onnx = Onnx {
@@ -90,10 +140,10 @@ impl Export {
                 .map(|(_, values)| values)
                 .map_err(|error| densenet_converters::Error::Layout(error.to_string()))
         };
-        let mut file = output::beside(&path)?;
-        onnx.write(&values, &mut file).map_err(|source| Error::Checkpoint { path: path.clone(), source })?;
-        let size = file.as_file().metadata().map_err(output::io_error("read", &path))?.len();
-        output::persist(file, &path)?;
+        let mut file = output::beside(path)?;
+        onnx.write(&values, &mut file).map_err(|source| Error::Checkpoint { path: path.to_owned(), source })?;
+        let size = file.as_file().metadata().map_err(output::io_error("read", path))?.len();
+        output::persist(file, path)?;
         if model.config.pooling == Rounding::Ceil {
             eprintln!(
                 "{}: its poolings round up; the graph says so (ceil_mode), and few runtimes are tested with it",
@@ -124,14 +174,14 @@ impl Export {
         }
     }
 
-    fn path(&self) -> PathBuf {
-        if !self.output.is_dir() && !self.output.as_os_str().to_string_lossy().ends_with('/') {
-            return self.output.clone();
+    fn path(&self, output: &Path) -> PathBuf {
+        if !output.is_dir() && !output.as_os_str().to_string_lossy().ends_with('/') {
+            return output.to_owned();
         }
         // A model's name has dots that are no ending.
         let name = Path::new(&self.model).file_name().unwrap_or_default().to_string_lossy().into_owned();
         let stem = name.strip_suffix(".safetensors").unwrap_or(&name);
-        self.output.join(format!("{stem}.onnx"))
+        output.join(format!("{stem}.onnx"))
     }
 }
 

@@ -273,7 +273,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Fetch(verb) => verb.run(&store),
         Command::Verify(verb) => verb.run(&store),
         Command::Cache(verb) => verb.run(),
-        Command::Convert(verb) => verb.run(),
+        Command::Convert(verb) => verb.run(&store),
         Command::Export(verb) => verb.run(&store),
         Command::Inspect(verb) => verb.run(),
         Command::Classify(verb) => verb.run(&store),

@@ -4,8 +4,10 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use comfy_table::{CellAlignment, Table, presets};
+use densenet_converters::Conversion;
+use densenet_registry::Weight;
 use densenet_zoo::data::resize::Rgb8;
-use densenet_zoo::{Error, Result};
+use densenet_zoo::{Error, Result, card, hf};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
@@ -33,6 +35,19 @@ pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     file.write_all(bytes).map_err(io(path))?;
     file.persist(path).map_err(|error| io(path)(error.error))?;
     Ok(())
+}
+
+/// Writes what stands beside the weights in a folder of the Hugging Face form.
+pub(super) fn write_descriptions(
+    folder: &Path,
+    conversion: &Conversion,
+    sha256: &str,
+    weight: Option<&Weight>,
+) -> Result<()> {
+    let labels = conversion.metadata.labels.as_deref();
+    let description = hf::config_json(&conversion.config, &conversion.protocol, labels);
+    write_file(&folder.join(hf::CONFIG), format!("{description:#}\n").as_bytes())?;
+    write_file(&folder.join(hf::CARD), card::card(conversion, sha256, weight).as_bytes())
 }
 
 /// Refuses to overwrite, unless that is wanted.

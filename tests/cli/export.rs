@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::conversions::ports::gives;
 use crate::conversions::{bytes, tensors, uncounted};
 use crate::run::{path, run};
 
@@ -77,5 +78,69 @@ fn what_cannot_be_written_is_said_first() {
         assert_eq!(outcome.code, code, "{}", outcome.stderr);
         assert!(outcome.stderr.contains(cause), "{}", outcome.stderr);
         assert!(!onnx.exists());
+    }
+}
+
+#[test]
+fn a_folder_for_the_hub_has_a_card_and_is_a_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = folder.path().join("hub");
+    let to = hub.to_str().unwrap();
+    let model = path("mxnet/densenet-tiny-0000.params");
+    let arguments = ["export", &model, "--hf-folder", to];
+    let outcome = run(folder.path(), &arguments);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let card = fs::read_to_string(hub.join("README.md")).unwrap();
+    for said in [
+        "---\nlibrary_name: timm\ntags:\n- image-classification\n",
+        "- licence: not known; find it out",
+        "- torchvision and timm: they add 1e-5 to the variances where it is 1e-4\n",
+        "- torchvision and timm: their poolings round down where its own round up\n",
+        "- preprocessing: the network takes blue first",
+        "timm.create_model(\"local-dir:DIR\", pretrained=True)",
+    ] {
+        assert!(card.contains(said), "{said}: {card}");
+    }
+    // It gives what the file gave: eps and rounding came along.
+    let again = folder.path().join("again.safetensors");
+    let outcome = run(
+        folder.path(),
+        &["convert", hub.join("model.safetensors").to_str().unwrap(), "-o", again.to_str().unwrap()],
+    );
+    assert!(outcome.stdout.contains("eps 1e-4, head logits, poolings rounded up"), "{}", outcome.stdout);
+    let again = again.to_str().unwrap();
+    for size in ["64", "75x53"] {
+        let [image, output] = ["input", "output"].map(|what| format!("mxnet/{what}_{size}.npy"));
+        gives(hub.as_ref(), &image, &output);
+        gives(again.as_ref(), &image, &output);
+    }
+    // Nothing that stands there is overwritten, the card alone neither.
+    for name in ["model.safetensors", "config.json"] {
+        fs::remove_file(hub.join(name)).unwrap();
+        assert_eq!(run(folder.path(), &arguments).code, 4);
+        assert!(!hub.join("model.safetensors").exists());
+    }
+    assert_eq!(run(folder.path(), &[&arguments[..], &["--force"]].concat()).code, 0);
+    assert!(hub.join("model.safetensors").exists());
+}
+
+#[test]
+fn the_card_of_a_published_weight_names_its_source() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = folder.path().join("hub");
+    let model = "digits.torch";
+    let outcome = run(folder.path(), &["export", model, "--hf-folder", hub.to_str().unwrap()]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let card = fs::read_to_string(hub.join("README.md")).unwrap();
+    for said in [
+        "---\nlicense: cc-by-4.0\nlibrary_name: timm\n",
+        "\n# digits.torch\n",
+        "| digits-val | 2.2222222222222223 | 0.2777777777777778 | digits | 1 | measured by Torch7 on this file |",
+        "- made from: sha256 `5992b6bb4b68b242beac2f9343402fd02b4a1f2ea16fe07b19d47936f63732cb`\n",
+        "- address: embedded:digits/model_best.t7\n",
+        "- licence, as stated: CC BY 4.0 (data: Optical Recognition of Handwritten Digits",
+        "timm has no such network.",
+    ] {
+        assert!(card.contains(said), "{said}: {card}");
     }
 }

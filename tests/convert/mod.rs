@@ -1,6 +1,6 @@
 //! Conversions through the library, against what the original frameworks hold.
 
-mod ports;
+pub(crate) mod ports;
 mod pytorch;
 pub(crate) mod round_trip;
 mod t7_format;

@@ -29,7 +29,7 @@ fn input(name: &str) -> (Vec<f32>, (usize, usize)) {
 }
 
 /// The network of a file, as the engine and candle run it, gives what its framework gave.
-fn gives(model: &Path, image: &str, output: &str) -> Config {
+pub(crate) fn gives(model: &Path, image: &str, output: &str) -> Config {
     let (_, expected) = npy::read_f32(&bytes(output)).unwrap();
     let (images, size) = input(image);
     let model = Store::open(&[]).unwrap().model(model.to_str().unwrap(), &mut densenet_registry::Silent).unwrap();
