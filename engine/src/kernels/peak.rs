@@ -27,13 +27,17 @@ fn chains<S: Simd, const P: usize, const N: usize>(simd: S, rounds: usize, facto
     let (factor, one) = (simd.splat(factor), simd.splat(1.0));
     let mut sums: Sums<S, P, N> = [[one; N]; P];
     for _ in 0..rounds {
-        for sum in sums.iter_mut().flatten() {
-            *sum = simd.mul_add(*sum, factor, one);
+        for row in &mut sums {
+            for sum in row {
+                *sum = simd.mul_add(*sum, factor, one);
+            }
         }
     }
     let mut all = simd.splat(0.0);
-    for sum in sums.iter().flatten() {
-        all = simd.add(all, *sum);
+    for row in sums {
+        for sum in row {
+            all = simd.add(all, sum);
+        }
     }
     simd.store(all, out);
 }
