@@ -63,6 +63,20 @@ neon:
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu" \
     cargo test --release --target aarch64-unknown-linux-gnu --package densenet-engine
 
+# The portable kernels, the thread team and the buffers under Miri, which runs no vector instructions; needs nightly Rust with miri.
+miri:
+    cargo +nightly miri test --package densenet-engine --lib -- kernels team lanes maps isa winograd profile
+
+# The engine under AddressSanitizer with every instruction set that this processor has; needs nightly Rust with rust-src.
+asan:
+    RUSTFLAGS=-Zsanitizer=address cargo +nightly test --release -Zbuild-std --target x86_64-unknown-linux-gnu \
+        --package densenet-engine --lib --test engine
+
+# A network's latency alone and beside eight busy processes.
+oversubscribed MODEL:
+    cargo build --release
+    benches/oversubscribed.sh {{MODEL}}
+
 # Licences, sources and advisories of the dependencies; needs cargo-deny.
 deny:
     cargo deny check

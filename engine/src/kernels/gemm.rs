@@ -93,7 +93,7 @@ fn finish<S: Simd, const P: usize, const N: usize>(simd: S, sums: &Sums<S, P, N>
 mod tests {
     use super::*;
     use crate::Isa;
-    use crate::kernels::testing::{Numbers, close};
+    use crate::kernels::testing::{Numbers, cases, close};
     use crate::lanes::{LANES, Layout, pair, unpair};
 
     #[test]
@@ -140,13 +140,14 @@ mod tests {
         for isa in Isa::available() {
             let backend = isa.backend().unwrap();
             let mut numbers = Numbers::default();
-            for (pixels, parts, outputs) in [
+            let all = [
                 (1, vec![16], 16),
                 (5, vec![3], 1),
                 (13, vec![16, 12, 12], 40),
                 (25, vec![21, 7], 33),
                 (56, vec![64], 50),
-            ] {
+            ];
+            for (pixels, parts, outputs) in cases(all, 2) {
                 let mut layout = Layout::default();
                 for part in parts {
                     layout.push(part);

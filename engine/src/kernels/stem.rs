@@ -76,7 +76,7 @@ fn tile<S: Simd, const P: usize, const N: usize>(simd: S, group: &Group, input: 
 mod tests {
     use super::*;
     use crate::Isa;
-    use crate::kernels::testing::{Numbers, close};
+    use crate::kernels::testing::{Numbers, cases, close};
     use crate::lanes::{LANES, Layout};
     use crate::maps::Planes;
 
@@ -85,9 +85,8 @@ mod tests {
         for isa in Isa::available() {
             let backend = isa.backend().unwrap();
             let mut numbers = Numbers::default();
-            for (width, channels, kernel, stride, outputs) in
-                [(1, 1, 3, 1, 16), (9, 3, 3, 1, 24), (31, 2, 7, 2, 33), (29, 3, 7, 2, 64), (56, 1, 7, 2, 5)]
-            {
+            let all = [(1, 1, 3, 1, 16), (9, 3, 3, 1, 24), (31, 2, 7, 2, 33), (29, 3, 7, 2, 64), (56, 1, 7, 2, 5)];
+            for (width, channels, kernel, stride, outputs) in cases(all, 2) {
                 let (padding, taps) = (kernel / 2, kernel * kernel);
                 let weight = numbers.take(outputs * channels * taps);
                 let at = |o: usize, value: usize| {

@@ -31,3 +31,8 @@ impl Numbers {
 pub(crate) fn close(got: f32, want: f64) -> bool {
     (f64::from(got) - want).abs() <= 1e-5 * want.abs().max(1.0)
 }
+
+/// The cases to test; the first `few` of them under Miri, which takes a thousand times as long.
+pub(crate) fn cases<T, const N: usize>(all: [T; N], few: usize) -> impl Iterator<Item = T> {
+    all.into_iter().take(if cfg!(miri) { few } else { N })
+}

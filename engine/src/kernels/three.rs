@@ -70,7 +70,7 @@ fn tile<S: Simd, const P: usize, const N: usize>(simd: S, group: &Group, input: 
 mod tests {
     use super::*;
     use crate::Isa;
-    use crate::kernels::testing::{Numbers, close};
+    use crate::kernels::testing::{Numbers, cases, close};
     use crate::lanes::{LANES, Layout};
 
     #[test]
@@ -78,7 +78,8 @@ mod tests {
         for isa in Isa::available() {
             let backend = isa.backend().unwrap();
             let mut numbers = Numbers::default();
-            for (width, channels, outputs) in [(1, 16, 16), (7, 20, 32), (13, 48, 12), (29, 3, 40), (56, 17, 33)] {
+            let all = [(1, 16, 16), (7, 20, 32), (13, 48, 12), (29, 3, 40), (56, 17, 33)];
+            for (width, channels, outputs) in cases(all, 2) {
                 let layout = Layout::of(channels);
                 let weight = numbers.take(outputs * channels * 9);
                 let at = |o: usize, c: usize, tap: usize| f64::from(weight[(o * channels + c) * 9 + tap]);

@@ -231,7 +231,7 @@ fn outputs<S: Simd, const OUT: usize, const IN: usize>(simd: S, m: [S::V; IN]) -
 mod tests {
     use super::*;
     use crate::Isa;
-    use crate::kernels::testing::Numbers;
+    use crate::kernels::testing::{Numbers, cases};
     use crate::kernels::{Backend, Gemm, Tiling};
     use crate::lanes::{LANES, Layout};
     use crate::winograd::{Winograd, between};
@@ -282,13 +282,14 @@ mod tests {
         for (isa, form) in Isa::available().flat_map(|isa| [Form::Two, Form::Four].map(|form| (isa, form))) {
             let backend = isa.backend().unwrap();
             let mut numbers = Numbers::default();
-            for ((height, width), parts, outputs) in [
+            let all = [
                 ((1, 1), vec![16], 16),
                 ((5, 7), vec![3, 20], 1),
                 ((13, 4), vec![16, 12], 40),
                 ((14, 14), vec![48], 12),
                 ((28, 28), vec![17], 33),
-            ] {
+            ];
+            for ((height, width), parts, outputs) in cases(all, 2) {
                 let mut layout = Layout::default();
                 for part in parts {
                     layout.push(part);

@@ -78,6 +78,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "320,000 draws take minutes, and the other test runs the same code")]
     fn that_share_is_dropped_and_the_mean_stays() {
         let map = ones(Isa::Portable, 1, 0.2, (0, 10_000), 10_000);
         let values: Vec<f32> = map.iter().flat_map(|lanes| lanes.0).collect();

@@ -66,13 +66,13 @@ impl Kernel for MaxPoolGradient<'_> {
 mod tests {
     use super::*;
     use crate::Isa;
-    use crate::kernels::testing::{Numbers, close};
+    use crate::kernels::testing::{Numbers, cases, close};
 
     #[test]
     fn each_window_s_first_largest_value_gets_its_gradient() {
         for isa in Isa::available() {
             let mut numbers = Numbers::default();
-            for (height, width) in [(1_usize, 1_usize), (2, 5), (7, 8), (5, 131)] {
+            for (height, width) in cases([(1_usize, 1_usize), (2, 5), (7, 8), (5, 131)], 3) {
                 let (rows, columns) = (height.div_ceil(2), width.div_ceil(2));
                 let vectors: [Vec<Lanes>; 4] = std::array::from_fn(|_| numbers.lanes(1));
                 let [scale, shift, inverse, offset] = &vectors;
