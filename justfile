@@ -47,9 +47,9 @@ look FOLDER:
     scripts/look-at-report.sh {{FOLDER}}
 
 # The engine beside ONNX Runtime, OpenVINO and torch; VENV as benches/peers/setup.sh makes it.
-bench-infer VENV NETWORK="densenet121":
+bench-infer VENV NETWORK="densenet121" TABLE="f32":
     cargo build --release
-    benches/peers/infer.sh {{VENV}} {{NETWORK}}
+    benches/peers/infer.sh {{VENV}} {{NETWORK}} {{TABLE}}
 
 # ONNX exports of all eight ImageNet networks, run by ONNX Runtime and OpenVINO; VENV as benches/peers/setup.sh makes it.
 check-onnx VENV *NAMES:

@@ -1,9 +1,12 @@
-"""Runs one peer and prints the median latency in ms and the process's peak memory in MiB.
+"""Runs one peer and prints its median latency and the process's peak memory, as densenet-zoo's `bench --format json` does.
 
-usage: infer_one.py onnxruntime|openvino|openvino-bf16|torch|torch-last FOLDER BATCH THREADS SECONDS
+usage: infer_one.py onnxruntime|openvino|openvino-streams|torch|torch-last|idle FOLDER BATCH THREADS SECONDS [f32|bf16]
+
+`openvino-streams` runs the images of a batch one by one, as many at once as OpenVINO's throughput mode wants; `idle` runs
+nothing, and its memory is what Python and numpy take.
 """
 
-import resource
+import json
 import statistics
 import sys
 import time
@@ -12,7 +15,10 @@ from pathlib import Path
 import numpy
 
 peer, folder, batch, threads, seconds = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])
-images = numpy.random.default_rng(0).standard_normal((batch, 3, 224, 224), dtype=numpy.float32)
+precision = sys.argv[6] if len(sys.argv) > 6 else "f32"
+network = json.loads((folder / "network.json").read_text())
+side = network["side"]
+images = numpy.random.default_rng(0).standard_normal((batch, 3, side, side), dtype=numpy.float32)
 
 if peer == "onnxruntime":
     import onnxruntime
@@ -21,27 +27,41 @@ if peer == "onnxruntime":
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(folder / "network.onnx", options, providers=["CPUExecutionProvider"])
     run = lambda: session.run(None, {"x": images})
-elif peer in ("openvino", "openvino-bf16"):
+elif peer in ("openvino", "openvino-streams"):
     import openvino
 
+    streams = peer == "openvino-streams"
     core = openvino.Core()
     model = core.read_model(folder / "network.onnx")
-    model.reshape([batch, 3, 224, 224])
-    properties = {"INFERENCE_PRECISION_HINT": "bf16" if peer == "openvino-bf16" else "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-    request = core.compile_model(model, "CPU", properties).create_infer_request()
-    run = lambda: request.infer({0: images})
-else:
+    model.reshape([1 if streams else batch, 3, side, side])
+    hint = "THROUGHPUT" if streams else "LATENCY"
+    properties = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": hint, "INFERENCE_NUM_THREADS": threads}
+    compiled = core.compile_model(model, "CPU", properties)
+    if streams:
+        queue = openvino.AsyncInferQueue(compiled)
+
+        def run():
+            for image in range(batch):
+                queue.start_async({0: images[image : image + 1]})
+            queue.wait_all()
+
+    else:
+        request = compiled.create_infer_request()
+        run = lambda: request.infer({0: images})
+elif peer in ("torch", "torch-last"):
     import torch
-    import torchvision
+    from networks import network as make
     from safetensors.torch import load_file
 
     torch.set_num_threads(threads)
-    network = torchvision.models.get_model((folder / "name").read_text(), weights=None).eval()
-    network.load_state_dict(load_file(folder / "network.safetensors"))
+    module = make(network["name"]).eval()
+    module.load_state_dict(load_file(folder / "network.safetensors"))
     x = torch.from_numpy(images)
     if peer == "torch-last":
-        network, x = network.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
-    run = torch.inference_mode()(lambda: network(x))
+        module, x = module.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    run = torch.inference_mode()(lambda: module(x))
+else:
+    run = lambda: time.sleep(0.01)
 
 warm = time.perf_counter()
 while time.perf_counter() - warm < 0.1 * seconds:
@@ -51,4 +71,6 @@ while time.perf_counter() - start < seconds or len(times) < 3:
     at = time.perf_counter()
     run()
     times.append(time.perf_counter() - at)
-print(1e3 * statistics.median(times), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+peak = int(status["VmHWM"].split()[0]) / 1024
+print(json.dumps([{"median_ms": 1e3 * statistics.median(times), "peak_mib": peak}]))
