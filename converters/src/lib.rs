@@ -47,4 +47,4 @@ pub use pickle::{PickleName, Verdict};
 pub use report::{Change, Entry, Fate, Made, Report};
 pub use source::Source;
 pub use tensor::{DType, Tensor};
-pub use write::{sha256, sha256_of, write_raw};
+pub use write::{sha256, sha256_of, write_f32, write_raw};

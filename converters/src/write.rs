@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
+use densenet_arch::Metadata;
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::{Checkpoint, NamedTensor};
 use crate::convert::source_metadata;
 use crate::error::Error;
+use crate::storage::Storage;
+use crate::tensor::{DType, Tensor};
 
 /// The sha256 of some bytes, in lower-case hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
@@ -95,4 +98,40 @@ pub fn write_raw(checkpoint: &Checkpoint, source_sha256: &str, out: &mut dyn Wri
     checkpoint.has_tensors()?;
     let metadata = source_metadata(checkpoint.format(), source_sha256).to_map();
     write(&metadata, checkpoint.tensors(), out)
+}
+
+/// Writes tensors of single precision, each with name, shape and values, and returns the output's sha256. The same tensors
+/// and metadata give the same bytes.
+pub fn write_f32<'t>(
+    metadata: &Metadata,
+    tensors: impl IntoIterator<Item = (String, &'t [usize], &'t [f32])>,
+    out: &mut dyn Write,
+) -> Result<String, Error> {
+    let named = tensors.into_iter().map(|(name, shape, values)| {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let tensor = Tensor::contiguous(DType::F32, shape.to_vec(), Storage::owned(bytes));
+        let tensor = tensor.map_err(|reason| Error::Layout(format!("{name}: {reason}")))?;
+        Ok(NamedTensor { name, tensor })
+    });
+    write(&metadata.to_map(), &named.collect::<Result<Vec<_>, Error>>()?, out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_written_as_safetensors_and_must_fill_their_shape() {
+        let metadata = Metadata { num_classes: Some(2), ..Metadata::default() };
+        let tensors = |values| [("b".to_owned(), &[2, 2][..], values), ("a".to_owned(), &[1][..], &[-0.5_f32][..])];
+        let mut out = Vec::new();
+        let sha = write_f32(&metadata, tensors(&[1.0, 2.0, 3.0, f32::NAN]), &mut out).unwrap();
+        assert_eq!(sha, sha256(&out));
+        let file = safetensors::SafeTensors::deserialize(&out).unwrap();
+        let (a, b) = (file.tensor("a").unwrap(), file.tensor("b").unwrap());
+        assert_eq!((a.shape(), a.data()), (&[1][..], &(-0.5_f32).to_le_bytes()[..]));
+        assert_eq!((b.shape(), &b.data()[8..12]), (&[2, 2][..], &3.0_f32.to_le_bytes()[..]));
+        let refused = write_f32(&metadata, tensors(&[1.0]), &mut Vec::new()).unwrap_err().to_string();
+        assert!(refused.contains("b: shape [2, 2]"), "{refused}");
+    }
 }
