@@ -16,14 +16,24 @@ const SIDE: usize = 8;
 /// Each source pixel becomes a square of this side.
 const ZOOM: usize = 4;
 
-/// The last 360 images, 32x32, in file order; ids are the row numbers from 1.
+/// The first 1437 images, 32x32, in file order; ids are the row numbers from 1.
+pub fn training() -> Result<Dataset> {
+    let mut samples = all()?;
+    samples.truncate(TRAINING);
+    Ok(dataset("digits-train", samples))
+}
+
+/// The last 360 images.
 pub fn validation() -> Result<Dataset> {
-    let mut samples = read().map_err(|reason| Error::data(Path::new("digits.csv.gz"), reason))?;
-    Ok(Dataset {
-        kind: "digits-val",
-        samples: samples.split_off(TRAINING),
-        classes: (0..10).map(|digit| digit.to_string()).collect(),
-    })
+    Ok(dataset("digits-val", all()?.split_off(TRAINING)))
+}
+
+fn dataset(kind: &'static str, samples: Vec<Sample>) -> Dataset {
+    Dataset { kind, samples, classes: (0..10).map(|digit| digit.to_string()).collect() }
+}
+
+fn all() -> Result<Vec<Sample>> {
+    read().map_err(|reason| Error::data(Path::new("digits.csv.gz"), reason))
 }
 
 fn read() -> Result<Vec<Sample>, String> {
@@ -63,6 +73,26 @@ mod tests {
         let first: Vec<_> = digits.samples[..12].iter().map(|sample| sample.labels[0]).collect();
         assert_eq!(first, [2, 3, 4, 5, 6, 7, 8, 9, 0, 9, 5, 5]);
         assert_eq!(digits.samples[0].id, "row 1438");
+    }
+
+    #[test]
+    fn the_training_images_are_the_others_with_the_moments_of_the_protocol() {
+        let digits = training().unwrap();
+        assert_eq!((digits.samples.len(), digits.samples[1436].id.as_str()), (1437, "row 1437"));
+        let bytes: Vec<f64> = digits
+            .samples
+            .iter()
+            .flat_map(|sample| {
+                sample.image.pixels().unwrap().data().iter().map(|&byte| f64::from(byte)).collect::<Vec<_>>()
+            })
+            .collect();
+        let mean = bytes.iter().sum::<f64>() / bytes.len() as f64;
+        let square = bytes.iter().map(|byte| (byte - mean).powi(2)).sum::<f64>() / bytes.len() as f64;
+        // results.json of the Torch7 run: mean_exact and std_exact_population.
+        assert!(
+            (mean - 77.885_840_727).abs() < 1e-6 && (square.sqrt() - 95.712_253_724).abs() < 1e-6,
+            "{mean} {square}"
+        );
     }
 
     #[test]

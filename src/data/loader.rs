@@ -54,18 +54,37 @@ pub fn each_batch(
     threads: usize,
     mut consume: impl FnMut(&mut Batch) -> Result<()>,
 ) -> Result<()> {
-    let (size, threads) = (size.max(1), threads.max(1));
+    let size = size.max(1);
+    let make = |number: usize, pixels: Vec<f32>| {
+        let start = number * size;
+        prepare(&samples[start..samples.len().min(start + size)], start, transform, pixels)
+    };
+    ahead(samples.len().div_ceil(size), threads, make, |mut batch| {
+        consume(&mut batch)?;
+        Ok(batch.pixels)
+    })
+}
+
+/// Shows `consume` what `make` makes of each number below `count`, in order, while `threads` threads make what comes next.
+/// `consume` gives back the pixels, which a later one is made in.
+pub(crate) fn ahead<T: Send>(
+    count: usize,
+    threads: usize,
+    make: impl Fn(usize, Vec<f32>) -> T + Sync,
+    mut consume: impl FnMut(T) -> Result<Vec<f32>>,
+) -> Result<()> {
+    let (threads, make) = (threads.max(1), &make);
     thread::scope(|scope| {
         // Thread t prepares batches t, t + threads, …, so taking from them in turn gives the order of the data.
-        let workers: Vec<(Receiver<Batch>, Sender<Vec<f32>>)> = (0..threads)
+        let workers: Vec<(Receiver<T>, Sender<Vec<f32>>)> = (0..threads)
             .map(|first| {
                 let (sender, receiver) = sync_channel(1);
                 let (used, free) = channel();
                 scope.spawn(move || {
-                    for (number, chunk) in samples.chunks(size).enumerate().skip(first).step_by(threads) {
+                    for number in (first..count).step_by(threads) {
                         let pixels = free.try_recv().unwrap_or_default();
                         // The receiver is gone once something failed.
-                        if sender.send(prepare(chunk, number * size, transform, pixels)).is_err() {
+                        if sender.send(make(number, pixels)).is_err() {
                             break;
                         }
                     }
@@ -73,12 +92,11 @@ pub fn each_batch(
                 (receiver, used)
             })
             .collect();
-        for number in 0..samples.len().div_ceil(size) {
+        for number in 0..count {
             let (batches, used) = &workers[number % threads];
-            if let Ok(mut batch) = batches.recv() {
-                consume(&mut batch)?;
+            if let Ok(batch) = batches.recv() {
                 // A thread that is done takes none back.
-                let _ = used.send(batch.pixels);
+                let _ = used.send(consume(batch)?);
             }
         }
         Ok(())
