@@ -31,6 +31,10 @@ layer crate:
 demo:
     cargo run --release -- demo
 
+# The digits' whole recipe with three seeds; networks and figures are left in FOLDER.
+train-digits FOLDER:
+    for seed in 1 2 3; do cargo run --release -- train --preset digits --seed $seed --out {{FOLDER}}/$seed || exit; done
+
 # Conversion beside torch.load and safetensors; VENV as benches/peers/setup.sh makes it.
 bench-convert VENV:
     cargo build --release

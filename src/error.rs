@@ -77,6 +77,16 @@ pub enum Error {
     /// The engine cannot take the network or the input.
     #[error("the engine: {0}")]
     Engine(#[from] densenet_engine::Error),
+    /// A training whose numbers have left the range of floats.
+    #[error("epoch {epoch}, step {step}: {source}")]
+    Diverged {
+        /// From 1.
+        epoch: usize,
+        /// From 1, in the epoch.
+        step: usize,
+        /// What is not finite.
+        source: densenet_engine::Error,
+    },
     /// The protocol asked for.
     #[error(transparent)]
     Protocol(#[from] densenet_arch::ProtocolError),

@@ -19,5 +19,6 @@ pub mod predictions;
 pub mod report;
 pub mod runner;
 pub mod store;
+pub mod train;
 
 pub use error::{Error, Result};

@@ -61,6 +61,12 @@ impl Runner {
         Ok(Self { config: model.config.clone(), way })
     }
 
+    /// A plan of the engine, run by so many threads.
+    pub fn of_plan(plan: Plan, threads: usize) -> Self {
+        let config = plan.config().clone();
+        Self { config, way: Way::Engine { plan: Arc::new(plan), threads, session: None } }
+    }
+
     /// The network's sizes.
     pub fn config(&self) -> &Config {
         &self.config

@@ -28,5 +28,7 @@ mod preprocess;
 mod report;
 #[path = "cli/mod.rs"]
 mod run;
-#[path = "model/train.rs"]
+#[path = "cli/train.rs"]
 mod train;
+#[path = "model/train.rs"]
+mod trainer;

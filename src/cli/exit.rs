@@ -28,8 +28,10 @@ pub(super) fn code(error: &Error) -> ExitCode {
             ConvertKind::Malformed => MALFORMED,
             ConvertKind::Write => DISK,
         },
-        Error::Incomplete { .. } | Error::Negative(_) => NEGATIVE,
-        Error::Usage(_) | Error::Protocol(_) | Error::Engine(densenet_engine::Error::UnknownIsa(_)) => USAGE,
+        Error::Incomplete { .. } | Error::Negative(_) | Error::Diverged { .. } => NEGATIVE,
+        Error::Usage(_)
+        | Error::Protocol(_)
+        | Error::Engine(densenet_engine::Error::UnknownIsa(_) | densenet_engine::Error::Setting { .. }) => USAGE,
         Error::Io { .. } | Error::Exists { .. } => DISK,
         Error::Device { .. }
         | Error::Engine(densenet_engine::Error::Unsupported(_) | densenet_engine::Error::NoBf16(_)) => DEVICE,

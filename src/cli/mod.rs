@@ -19,6 +19,7 @@ mod preprocess;
 mod progress;
 mod report;
 mod table;
+mod train;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -82,6 +83,8 @@ enum Command {
     Preprocess(preprocess::Preprocess),
     /// How fast a network runs here: latency, images a second, memory.
     Bench(bench::Bench),
+    /// Train a network from nothing, by a published recipe.
+    Train(train::Train),
     /// Compare a model's output with one that another program computed.
     Parity(parity::Parity),
 }
@@ -130,6 +133,27 @@ struct RunnerArgs {
     precision: PrecisionArg,
 }
 
+/// The threads asked for, else one for each core.
+fn threads(stated: Option<u16>) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    stated.map_or_else(cores, usize::from)
+}
+
+/// How much of a pass training keeps.
+#[derive(Args)]
+struct MemoryLevel {
+    /// How much of a pass is kept for the way back, by the original's numbers. 3: what the bottlenecks' 1x1s give; 4: it is
+    /// computed again, which takes longer and less memory; 0 to 2: as 3. They do not change what comes out.
+    #[arg(long, value_name = "0-4", alias = "optMemory", value_parser = clap::value_parser!(u8).range(0..=4))]
+    memory_level: Option<u8>,
+}
+
+impl MemoryLevel {
+    fn level(&self) -> u8 {
+        self.memory_level.unwrap_or(3)
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum PrecisionArg {
     /// Single precision.
@@ -159,8 +183,7 @@ enum BackendArg {
 impl RunnerArgs {
     /// Threads of the engine.
     fn threads(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.threads.map_or_else(cores, usize::from)
+        threads(self.threads)
     }
 
     /// Opens the device and builds the model's network there for squares of `side` pixels; for comparisons with other
@@ -284,6 +307,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Plot(verb) => verb.run(&store),
         Command::Preprocess(verb) => verb.run(),
         Command::Bench(verb) => verb.run(&store),
+        Command::Train(verb) => verb.run(),
         Command::Parity(verb) => verb.run(&store),
     });
     match outcome {

@@ -1,0 +1,104 @@
+//! `train`.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::run::{Outcome, run};
+
+/// Two epochs of the digits, left in `out`.
+fn train(folder: &Path, out: &str, more: &[&str]) -> Outcome {
+    let out = folder.join(out);
+    let out = out.to_str().unwrap();
+    run(folder, &[&["train", "--preset", "digits", "--epochs", "2", "--out", out], more].concat())
+}
+
+fn files(folder: &Path) -> [Vec<u8>; 2] {
+    ["best.safetensors", "last.safetensors"].map(|file| std::fs::read(folder.join(file)).unwrap())
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn a_seed_gives_the_same_networks_for_any_threads_and_memory_level() {
+    let folder = tempfile::tempdir().unwrap();
+    let outcome = train(folder.path(), "one", &["--threads", "1", "--memory-level", "3", "--format", "json"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert_eq!(outcome.stderr.lines().filter(|line| line.starts_with("epoch ")).count(), 2, "{}", outcome.stderr);
+    // The options' names in the original.
+    let outcome = train(folder.path(), "two", &["--threads", "2", "--optMemory", "4", "--manualSeed", "0"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert!(outcome.stdout.contains("chosen on these same 360 images"), "{}", outcome.stdout);
+    train(folder.path(), "other", &["--seed", "1"]);
+    let [one, two, other] = ["one", "two", "other"].map(|out| files(&folder.path().join(out)));
+    assert!(one == two && one[1] != other[1]);
+    // Of either run, all but the times.
+    let figures = ["one", "two"].map(|out| {
+        let text = std::fs::read_to_string(folder.path().join(out).join("metrics.jsonl")).unwrap();
+        let epochs: Vec<_> = text.lines().skip(1).map(json).collect();
+        epochs.iter().map(|epoch| (epoch["loss"].clone(), epoch["error"].clone())).collect::<Vec<_>>()
+    });
+    assert_eq!((figures[0].len(), &figures[0]), (2, &figures[1]));
+}
+
+#[test]
+fn a_trained_network_is_a_model_with_the_error_that_was_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let outcome = train(folder.path(), "out", &["--format", "json"]);
+    let result = json(&outcome.stdout);
+    // A few updates: wrong on most, and not on all.
+    for which in ["best", "last"] {
+        let said = &result[which];
+        let arguments = ["eval", said["file"].as_str().unwrap(), "--data", "digits", "--format", "json"];
+        let outcome = run(folder.path(), &arguments);
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        assert!(!outcome.stderr.contains("names no protocol"), "{}", outcome.stderr);
+        let measured = json(&outcome.stdout);
+        assert_eq!((&measured["top1_wrong"], &measured["images"]), (&said["error"]["wrong"], &Value::from(360)));
+        assert_eq!(measured["architecture"], "densenet-bc(3,3,3)-k8-s16");
+    }
+    let bytes = std::fs::read(folder.path().join("out/best.safetensors")).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let metadata = header.metadata().as_ref().unwrap();
+    assert_eq!(metadata["labels"], r#"["0","1","2","3","4","5","6","7","8","9"]"#);
+    assert_eq!((metadata["protocol"].as_str(), metadata["num_classes"].as_str()), ("digits", "10"));
+    // torchvision's names, in its shapes.
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(file.tensor("features.denseblock3.denselayer3.conv2.weight").unwrap().shape(), [8, 32, 3, 3]);
+    assert_eq!(file.tensor("features.norm5.running_var").unwrap().shape(), [46]);
+}
+
+#[test]
+fn what_is_there_stays_and_what_makes_no_sense_is_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    std::fs::write(out.join("last.safetensors"), "mine").unwrap();
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let blocked = folder.path().join("file").join("out");
+    let (out, blocked) = (out.to_str().unwrap(), blocked.to_str().unwrap());
+    for (arguments, code, says) in [
+        (&["--preset", "digits", "--out", out][..], 4, "last.safetensors exists; --force overwrites it"),
+        (&["--preset", "digits", "--out", blocked], 4, "cannot create"),
+        (&["--preset", "digit"], 2, "no preset \"digit\"; there is digits"),
+        (&["--preset", "digits", "--lr=-1"], 2, "rate is -1; it must be at least 0"),
+        // The numbers leave f32 at once: what is there stays although it may be replaced.
+        (&["--preset", "digits", "--lr", "1e30", "--out", out, "--force"], 1, "the loss is not finite"),
+    ] {
+        let outcome = run(folder.path(), &[&["train"], arguments].concat());
+        let errors: Vec<_> = outcome.stderr.lines().filter(|line| line.starts_with("densenet-zoo: ")).collect();
+        assert_eq!((outcome.code, errors.len()), (code, 1), "{}", outcome.stderr);
+        assert!(errors[0].contains(says), "{}", outcome.stderr);
+        assert_eq!(std::fs::read_dir(out).unwrap().count(), 1);
+        assert_eq!(std::fs::read(folder.path().join("out/last.safetensors")).unwrap(), b"mine");
+    }
+    for arguments in [["--memory-level", "5"], ["--epochs", "0"], ["--threads", "0"], ["--batch-size", "0"]] {
+        let outcome = run(folder.path(), &[&["train", "--preset", "digits"], &arguments[..]].concat());
+        assert_eq!(outcome.code, 2, "{arguments:?}");
+    }
+    let outcome = train(folder.path(), "out", &["--force"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert!(files(Path::new(out)).iter().all(|file| file.len() > 100_000));
+}
