@@ -3,17 +3,21 @@
 use std::time::Instant;
 
 use clap::Args;
-use densenet_zoo::Result;
-use densenet_zoo::runner::{Profile, Stage};
+use densenet_arch::{Config, networks};
+use densenet_engine::Shape;
+use densenet_engine::train::{Options, Schedule, Trainer, initial_weights};
+use densenet_zoo::device::DeviceChoice;
+use densenet_zoo::runner::{Convolutions, Profile, Stage};
 use densenet_zoo::store::Store;
+use densenet_zoo::{Error, Result};
 use serde_json::{Value, json};
 
 use super::progress::Downloads;
-use super::{Format, FormatArg, RunnerArgs, output};
+use super::{BackendArg, Format, FormatArg, MemoryLevel, PrecisionArg, RunnerArgs, output};
 
 #[derive(Args)]
 pub(super) struct Bench {
-    /// A name or a file.
+    /// A name or a file; with --train also a network's name, for which nothing is fetched.
     model: String,
     /// Images in a run; several are measured one after the other.
     #[arg(long, value_delimiter = ',', default_value = "1,32", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -25,8 +29,13 @@ pub(super) struct Bench {
     #[arg(long, default_value_t = 5.0, value_parser = seconds)]
     seconds: f64,
     /// Where the engine's time goes, by dense block and stage: milliseconds a run, summed over threads.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "train")]
     profile: bool,
+    /// Measure training: forward, backward and update.
+    #[arg(long)]
+    train: bool,
+    #[command(flatten)]
+    memory: MemoryLevel,
     #[command(flatten)]
     runner: RunnerArgs,
     #[command(flatten)]
@@ -38,8 +47,37 @@ fn seconds(text: &str) -> Result<f64, String> {
     seconds.ok_or_else(|| "a number from 0 to 3600 is expected".into())
 }
 
+/// A column of the table: its title, the result's key, decimals.
+type Column = (&'static str, &'static str, usize);
+
+const INFERENCE: [Column; 7] = [
+    ("batch", "batch", 0),
+    ("median ms", "median_ms", 1),
+    ("best ms", "best_ms", 1),
+    ("90 % ms", "p90_ms", 1),
+    ("images/s", "images_per_s", 1),
+    ("GFLOP/s", "gflop_per_s", 0),
+    ("peak MiB", "peak_mib", 0),
+];
+
+const TRAINING: [Column; 6] = [
+    ("batch", "batch", 0),
+    ("median s", "median_s", 4),
+    ("best s", "best_s", 4),
+    ("90 % s", "p90_s", 4),
+    ("images/s", "images_per_s", 1),
+    ("peak MiB", "peak_mib", 0),
+];
+
 impl Bench {
     pub(super) fn run(self, store: &Store) -> Result<()> {
+        if self.train { self.training(store) } else { self.inference(store) }
+    }
+
+    fn inference(&self, store: &Store) -> Result<()> {
+        if self.memory.memory_level.is_some() {
+            return Err(Error::Usage("--memory-level is of training; add --train".into()));
+        }
         let model = store.model(&self.model, &mut Downloads::default().one())?;
         let side = self.size.map_or_else(|| model.config.input_size(), usize::from);
         let mut runner = self.runner.open(&model, side)?;
@@ -47,27 +85,19 @@ impl Bench {
         let mut results = Vec::new();
         for &batch in &self.batch {
             let batch = usize::from(batch);
-            // Values like a normalised photograph's; arithmetic takes as long whatever they are.
-            let count = batch * model.config.in_channels * side * side;
-            let images: Vec<f32> = (0..count).map(|index| (index * 7919 % 1000) as f32 / 250.0 - 2.0).collect();
-            let warm = Instant::now();
-            while warm.elapsed().as_secs_f64() < 0.1 * self.seconds {
-                runner.run(&images, (side, side))?;
-            }
-            let (mut times, mut profile) = (Vec::new(), Profile::default());
-            let start = Instant::now();
-            while start.elapsed().as_secs_f64() < self.seconds || times.len() < 3 {
-                let run = Instant::now();
+            let images = images(&model.config, side, batch);
+            // Of all runs, those to warm up too.
+            let (mut profile, mut profiled) = (Profile::default(), 0);
+            let times = self.measure(|| {
                 if self.profile {
                     profile += &runner.profile(&images, (side, side))?;
+                    profiled += 1;
                 } else {
                     runner.run(&images, (side, side))?;
                 }
-                times.push(run.elapsed().as_secs_f64() * 1e3);
-            }
-            times.sort_by(f64::total_cmp);
-            let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
-            let rate = batch as f64 * 1e3 / at(0.5);
+                Ok(())
+            })?;
+            let rate = batch as f64 / times.at(0.5);
             let mut result = json!({
                 "model": model.name,
                 "architecture": model.config.name(),
@@ -76,46 +106,117 @@ impl Bench {
                 "threads": self.runner.threads(),
                 "backend": runner.name(),
                 "device": self.runner.compute.device.resolve().to_string(),
-                "runs": times.len(),
-                "median_ms": at(0.5),
-                "best_ms": times[0],
-                "p90_ms": at(0.9),
+                "runs": times.0.len(),
+                "median_ms": 1e3 * times.at(0.5),
+                "best_ms": 1e3 * times.at(0.0),
+                "p90_ms": 1e3 * times.at(0.9),
                 "images_per_s": rate,
                 "gflop_per_s": rate * operations / 1e9,
                 "peak_mib": peak_mib(),
             });
             if self.profile {
-                result["profile"] = stages(&profile, times.len());
+                result["profile"] = stages(&profile, profiled);
             }
             results.push(result);
         }
-        if self.print.format == Format::Json {
-            return output::print_json(&json!(results));
-        }
-        let rows = results.iter().map(|result| {
-            vec![
-                number(&result["batch"], 0),
-                number(&result["median_ms"], 1),
-                number(&result["best_ms"], 1),
-                number(&result["p90_ms"], 1),
-                number(&result["images_per_s"], 1),
-                number(&result["gflop_per_s"], 0),
-                number(&result["peak_mib"], 0),
-            ]
-        });
-        let header = ["batch", "median ms", "best ms", "90 % ms", "images/s", "GFLOP/s", "peak MiB"];
-        output::print(&format!(
-            "{}, {side}x{side}, {}, {} threads\n{}",
-            model.name,
-            runner.name(),
-            self.runner.threads(),
-            output::table(&header, &[0, 1, 2, 3, 4, 5, 6], rows.collect())
-        ))?;
-        if self.profile {
+        let title = format!("{}, {side}x{side}, {}, {} threads", model.name, runner.name(), self.runner.threads());
+        self.print(&title, &INFERENCE, &results)?;
+        if self.profile && self.print.format == Format::Human {
             results.iter().try_for_each(print_stages)?;
         }
         Ok(())
     }
+
+    /// Steps of a network with new weights, whose values do not change the time.
+    fn training(&self, store: &Store) -> Result<()> {
+        let RunnerArgs { backend, precision, exact, .. } = self.runner;
+        let elsewhere = !matches!(self.runner.compute.device, DeviceChoice::Auto | DeviceChoice::Cpu);
+        if elsewhere || backend == Some(BackendArg::Candle) || matches!(precision, PrecisionArg::Bf16) {
+            return Err(Error::Usage("--train measures the engine, on the CPU and in f32".into()));
+        }
+        let config = match networks::find(&self.model) {
+            Some(network) => network.config.clone(),
+            None => store.model(&self.model, &mut Downloads::default().one())?.config,
+        };
+        let side = self.size.map_or_else(|| config.input_size(), usize::from);
+        let threads = self.runner.threads();
+        let (convolutions, way) = if exact { (Convolutions::Exact, "exact") } else { (Convolutions::Fast, "fast") };
+        let memory_level = self.memory.level();
+        // So low a rate changes no time either, and keeps the loss finite.
+        let options = Options { convolutions, memory_level, schedule: Schedule::constant(1e-4), ..Options::default() };
+        let (mut results, mut backend) = (Vec::new(), String::new());
+        for &batch in &self.batch {
+            let batch = usize::from(batch);
+            let shape = Shape { height: side, width: side, batch, threads };
+            let mut trainer = Trainer::new(&config, initial_weights(&config, 0), shape, &options)?;
+            backend = format!("engine, {}, {way}", trainer.isa());
+            let images = images(&config, side, batch);
+            let labels: Vec<usize> = (0..batch).map(|image| image % config.num_classes).collect();
+            let times = self.measure(|| Ok(trainer.step(&images, &labels).map(drop)?))?;
+            results.push(json!({
+                "model": self.model,
+                "architecture": config.name(),
+                "batch": batch,
+                "size": side,
+                "threads": threads,
+                "backend": backend,
+                "device": "cpu",
+                "memory_level": memory_level,
+                "runs": times.0.len(),
+                "median_s": times.at(0.5),
+                "best_s": times.at(0.0),
+                "p90_s": times.at(0.9),
+                "images_per_s": batch as f64 / times.at(0.5),
+                "peak_mib": peak_mib(),
+            }));
+        }
+        let title = format!(
+            "training {}, {side}x{side}, {backend}, {threads} threads, memory level {memory_level}",
+            config.name()
+        );
+        self.print(&title, &TRAINING, &results)
+    }
+
+    /// Times of `work`, at least three.
+    fn measure(&self, mut work: impl FnMut() -> Result<()>) -> Result<Times> {
+        let warm = Instant::now();
+        while warm.elapsed().as_secs_f64() < 0.1 * self.seconds {
+            work()?;
+        }
+        let (start, mut times) = (Instant::now(), Vec::new());
+        while start.elapsed().as_secs_f64() < self.seconds || times.len() < 3 {
+            let run = Instant::now();
+            work()?;
+            times.push(run.elapsed().as_secs_f64());
+        }
+        times.sort_by(f64::total_cmp);
+        Ok(Times(times))
+    }
+
+    fn print(&self, title: &str, columns: &[Column], results: &[Value]) -> Result<()> {
+        if self.print.format == Format::Json {
+            return output::print_json(&json!(results));
+        }
+        let row = |result: &Value| columns.iter().map(|&(_, key, digits)| number(&result[key], digits)).collect();
+        let header: Vec<_> = columns.iter().map(|&(title, ..)| title).collect();
+        let right: Vec<_> = (0..columns.len()).collect();
+        output::print(&format!("{title}\n{}", output::table(&header, &right, results.iter().map(row).collect())))
+    }
+}
+
+/// Seconds, in order.
+struct Times(Vec<f64>);
+
+impl Times {
+    fn at(&self, share: f64) -> f64 {
+        self.0[((self.0.len() - 1) as f64 * share).round() as usize]
+    }
+}
+
+/// Values like a normalised photograph's; arithmetic takes as long whatever they are.
+fn images(config: &Config, side: usize, batch: usize) -> Vec<f32> {
+    let count = batch * config.in_channels * side * side;
+    (0..count).map(|index| (index * 7919 % 1000) as f32 / 250.0 - 2.0).collect()
 }
 
 fn number(value: &Value, digits: usize) -> String {

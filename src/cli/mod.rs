@@ -81,7 +81,7 @@ enum Command {
     Plot(plot::Plot),
     /// Exactly what a network sees of an image, as numbers.
     Preprocess(preprocess::Preprocess),
-    /// How fast a network runs here: latency, images a second, memory.
+    /// How fast a network runs or trains here: latency, images a second, memory.
     Bench(bench::Bench),
     /// Train a network from nothing, by a published recipe.
     Train(train::Train),

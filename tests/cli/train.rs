@@ -1,4 +1,4 @@
-//! `train`.
+//! `train`, and `bench --train`.
 
 use std::path::Path;
 
@@ -101,4 +101,26 @@ fn what_is_there_stays_and_what_makes_no_sense_is_one_line() {
     let outcome = train(folder.path(), "out", &["--force"]);
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     assert!(files(Path::new(out)).iter().all(|file| file.len() > 100_000));
+}
+
+#[test]
+fn training_is_measured_at_either_memory_level() {
+    let folder = tempfile::tempdir().unwrap();
+    let common = ["bench", "densenet-bc-100-12", "--train", "--batch", "2", "--seconds", "0", "--format", "json"];
+    for level in ["3", "4"] {
+        let outcome = run(folder.path(), &[&common[..], &["--memory-level", level]].concat());
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        let result = json(&outcome.stdout);
+        let result = &result[0];
+        assert_eq!((&result["batch"], &result["size"]), (&Value::from(2), &Value::from(32)));
+        assert_eq!(result["memory_level"].to_string(), level);
+        let seconds = result["median_s"].as_f64().unwrap();
+        assert!((result["images_per_s"].as_f64().unwrap() * seconds - 2.0).abs() < 1e-9);
+    }
+    for more in [&["--backend", "candle"][..], &["--precision", "bf16"], &["--device", "cuda"]] {
+        let outcome = run(folder.path(), &[&common[..], more].concat());
+        assert_eq!((outcome.code, outcome.stderr.contains("--train")), (2, true), "{}", outcome.stderr);
+    }
+    let outcome = run(folder.path(), &["bench", "digits", "--memory-level", "4"]);
+    assert_eq!(outcome.code, 2, "{}", outcome.stderr);
 }
