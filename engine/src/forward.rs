@@ -5,6 +5,7 @@ use std::ops::Range;
 use densenet_arch::Stem;
 
 use crate::Precision;
+use crate::chunk::{Chunk, Out};
 use crate::fold::Norm;
 use crate::kernels::{
     Activate, ActivateAndAverage, Backend, CHUNK, FromTiles, Gemm, MOST_INPUTS, MOST_OUTPUTS, MaxPool, Panel, ROOM,
@@ -103,42 +104,6 @@ struct Product<'a> {
     backend: Backend,
     weights: &'a Packed,
     relu: bool,
-}
-
-/// Where outputs go.
-#[derive(Clone, Copy)]
-struct Out<'a> {
-    map: &'a Map,
-    /// The row of the first output's, counted through the map's images.
-    y: usize,
-    /// Channel blocks of the map before the first output's.
-    blocks: usize,
-    /// Nobody else writes to it now.
-    alone: bool,
-}
-
-impl Out<'_> {
-    fn row(&self, y: usize) -> usize {
-        self.map.row(self.y + y)
-    }
-
-    /// The place of a pixel of an output block in its row.
-    fn first(&self, block: usize, x: usize) -> usize {
-        (self.blocks + block) * self.map.pitch() + self.map.padding + x
-    }
-
-    /// The chunk's only part, where it may be computed in its place: others must not wait for its row.
-    fn direct(&self, chunk: Chunk) -> Option<Part> {
-        chunk.only_part().filter(|part| self.alone || part.count == self.map.width)
-    }
-
-    /// Copies a part's pixels, `[block][pitch]`.
-    fn put(&self, part: &Part, blocks: Range<usize>, from: &[Lanes], pitch: usize) {
-        let mut row = self.map.rows.write(self.row(part.y));
-        for block in blocks {
-            row[self.first(block, part.x)..][..part.count].copy_from_slice(&from[block * pitch..][..part.count]);
-        }
-    }
 }
 
 /// A thread at work on an image or a few.
@@ -443,46 +408,5 @@ impl Forward<'_> {
                 write(image, &|out| out[class..][..logits.len()].copy_from_slice(logits));
             }
         }
-    }
-}
-
-/// Some pixels, as many as a panel takes, in reading order through all images.
-#[derive(Clone, Copy)]
-struct Chunk {
-    /// The first pixel, counted from the map's first.
-    first: usize,
-    count: usize,
-    width: usize,
-}
-
-/// The pixels of a chunk that lie in one row.
-struct Part {
-    y: usize,
-    x: usize,
-    count: usize,
-    /// Its first pixel's place in the chunk.
-    at: usize,
-}
-
-impl Chunk {
-    /// All chunks of the pixels, each of at most `most`.
-    fn all(pixels: Range<usize>, width: usize, most: usize) -> impl Iterator<Item = Self> {
-        let end = pixels.end;
-        pixels.step_by(most).map(move |first| Self { first, count: most.min(end - first), width })
-    }
-
-    /// Row by row.
-    fn parts(self) -> impl Iterator<Item = Part> {
-        let end = self.first + self.count;
-        (self.first / self.width..end.div_ceil(self.width)).map(move |y| {
-            let start = self.first.max(y * self.width);
-            let count = end.min((y + 1) * self.width) - start;
-            Part { y, x: start - y * self.width, count, at: start - self.first }
-        })
-    }
-
-    /// The only part, where the chunk lies in one row.
-    fn only_part(self) -> Option<Part> {
-        self.parts().next().filter(|part| part.count == self.count)
     }
 }

@@ -99,6 +99,7 @@
 // The kernels' vectors alone need it.
 #![deny(unsafe_code, clippy::undocumented_unsafe_blocks)]
 
+mod chunk;
 mod error;
 mod fold;
 mod forward;

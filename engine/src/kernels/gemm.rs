@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::tile::{Sums, accumulate, accumulate_pairs, begin, for_tile};
+use super::tile::{accumulate, begin, for_tile};
 use super::{Kernel, Simd, Tiling};
 use crate::Precision;
 use crate::lanes::Lanes;
@@ -55,31 +55,30 @@ struct Input<'a> {
 
 #[inline(always)]
 fn tile<S: Simd, const P: usize, const N: usize>(simd: S, group: &Group, input: &Input, out: &mut [Lanes]) {
-    let mut sums = begin::<S, P, N>(simd, group.bias.as_chunks().0.first().unwrap_or(&[Lanes::ZERO; N]));
-    let mut weights = group.weights.as_chunks::<N>().0;
-    for (a, &used) in input.panel.as_chunks::<P>().0.iter().zip(input.used) {
-        let (now, rest) = weights.split_at(usize::from(used));
-        weights = rest;
-        accumulate(simd, a, now, rest, &mut sums);
-    }
-    finish::<S, P, N>(simd, &sums, input, out);
+    product::<S, P, N, false>(simd, group, input, out);
 }
 
 /// The same in bf16.
 #[inline(always)]
 fn pairs<S: Simd, const P: usize, const N: usize>(simd: S, group: &Group, input: &Input, out: &mut [Lanes]) {
-    let mut sums = begin::<S, P, N>(simd, group.bias.as_chunks().0.first().unwrap_or(&[Lanes::ZERO; N]));
-    let mut weights = group.weights.as_chunks::<N>().0;
-    for (a, &used) in input.panel.as_chunks::<P>().0.iter().zip(input.used) {
-        let (now, rest) = weights.split_at(usize::from(used).div_ceil(2));
-        weights = rest;
-        accumulate_pairs(simd, a, now, &mut sums);
-    }
-    finish::<S, P, N>(simd, &sums, input, out);
+    product::<S, P, N, true>(simd, group, input, out);
 }
 
 #[inline(always)]
-fn finish<S: Simd, const P: usize, const N: usize>(simd: S, sums: &Sums<S, P, N>, input: &Input, out: &mut [Lanes]) {
+fn product<S: Simd, const P: usize, const N: usize, const BF16: bool>(
+    simd: S,
+    group: &Group,
+    input: &Input,
+    out: &mut [Lanes],
+) {
+    let mut sums = begin::<S, P, N>(simd, group.bias.as_chunks().0.first().unwrap_or(&[Lanes::ZERO; N]));
+    let mut weights = group.weights.as_chunks::<N>().0;
+    for (a, &used) in input.panel.as_chunks::<P>().0.iter().zip(input.used) {
+        let used = usize::from(used);
+        let (now, rest) = weights.split_at(if BF16 { used.div_ceil(2) } else { used });
+        weights = rest;
+        accumulate::<S, P, N, BF16>(simd, a, now, rest, &mut sums);
+    }
     for n in 0..N {
         let out = &mut out[n * input.pitch..][..P];
         for p in 0..P {

@@ -54,7 +54,7 @@ fn tile<S: Simd, const P: usize, const N: usize>(simd: S, group: &Group, input: 
                 let Some(a) = line[tap..].first_chunk::<P>() else { return };
                 let (now, rest) = weights.split_at(usize::from(used));
                 weights = rest;
-                accumulate(simd, a, now, rest, &mut sums);
+                accumulate::<S, P, N, false>(simd, a, now, rest, &mut sums);
             }
         }
     }

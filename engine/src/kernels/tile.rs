@@ -1,7 +1,7 @@
 //! A tile of pixels by output vectors whose sums stay in registers.
 
 use super::Simd;
-use crate::lanes::Lanes;
+use crate::lanes::{LANES, Lanes};
 
 /// How many equal tiles cover a number of pixels, and how large they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,10 +43,13 @@ pub(super) fn begin<S: Simd, const P: usize, const N: usize>(simd: S, bias: &[La
     [start; P]
 }
 
+/// How many rows of weights, beside those in use, are brought near ahead of time.
+const AHEAD: usize = LANES;
+
 /// Adds an input block's channels: `a` holds the pixels, `weights` a row for each used lane. `ahead` are the rows after
-/// them: the processor's own prefetching stops at each page, some thirty rows.
+/// them: the processor's own prefetching stops at each page, some thirty rows. `BF16`: lanes are pairs of it.
 #[inline(always)]
-pub(super) fn accumulate<S: Simd, const P: usize, const N: usize>(
+pub(super) fn accumulate<S: Simd, const P: usize, const N: usize, const BF16: bool>(
     simd: S,
     a: &[Lanes; P],
     weights: &[[Lanes; N]],
@@ -54,7 +57,7 @@ pub(super) fn accumulate<S: Simd, const P: usize, const N: usize>(
     sums: &mut Sums<S, P, N>,
 ) {
     for (lane, row) in weights.iter().enumerate() {
-        for line in ahead.get(lane + 16).into_iter().flatten() {
+        for line in ahead.get(lane + AHEAD).into_iter().flatten() {
             simd.prefetch(line);
         }
         let mut w = [simd.splat(0.0); N];
@@ -65,29 +68,7 @@ pub(super) fn accumulate<S: Simd, const P: usize, const N: usize>(
             // There are sixteen lanes at most; the mask saves the check.
             let x = simd.splat(a[p].0[lane & 15]);
             for n in 0..N {
-                sums[p][n] = simd.mul_add(x, w[n], sums[p][n]);
-            }
-        }
-    }
-}
-
-/// Adds an input block's channels as [`accumulate`] does, where pixels and weights are pairs of bf16.
-#[inline(always)]
-pub(super) fn accumulate_pairs<S: Simd, const P: usize, const N: usize>(
-    simd: S,
-    a: &[Lanes; P],
-    weights: &[[Lanes; N]],
-    sums: &mut Sums<S, P, N>,
-) {
-    for (lane, row) in weights.iter().enumerate() {
-        let mut w = [simd.splat(0.0); N];
-        for n in 0..N {
-            w[n] = simd.load(&row[n]);
-        }
-        for p in 0..P {
-            let x = simd.splat(a[p].0[lane & 15]);
-            for n in 0..N {
-                sums[p][n] = simd.dot(x, w[n], sums[p][n]);
+                sums[p][n] = if BF16 { simd.dot(x, w[n], sums[p][n]) } else { simd.mul_add(x, w[n], sums[p][n]) };
             }
         }
     }
