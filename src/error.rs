@@ -63,6 +63,9 @@ pub enum Error {
     /// A comparison that failed: the answer is no.
     #[error("{0}")]
     Negative(String),
+    /// A run that was asked to stop, by Ctrl-C or SIGTERM; says how it goes on.
+    #[error("{0}")]
+    Interrupted(String),
     /// A device that is not there or gave up.
     #[error("{device}: {reason}")]
     Device {

@@ -12,6 +12,7 @@ pub mod eval;
 pub mod explain;
 pub mod hf;
 pub mod input;
+pub mod memory;
 pub mod metrics;
 pub mod model;
 pub mod parity;

@@ -27,6 +27,8 @@ pub struct Metadata {
     pub source_format: Option<String>,
     /// The sha256 of that file, in lower-case hexadecimal.
     pub source_sha256: Option<String>,
+    /// What a checkpoint of a run says beside its tensors, as JSON.
+    pub training: Option<String>,
     /// The program that wrote the file, with its version.
     pub tool: Option<String>,
 }
@@ -58,6 +60,7 @@ impl Metadata {
             ("source_format", self.source_format.clone()),
             ("source_sha256", self.source_sha256.clone()),
             ("tool", self.tool.clone()),
+            ("training", self.training.clone()),
         ];
         entries.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
     }
@@ -102,6 +105,7 @@ impl Metadata {
             source_format: text("source_format"),
             source_sha256: text("source_sha256"),
             tool: text("tool"),
+            training: text("training"),
         })
     }
 
@@ -142,6 +146,7 @@ mod tests {
             source_format: Some("torch7".into()),
             source_sha256: Some("00".repeat(32)),
             tool: Some("densenet-zoo 0.1.0".into()),
+            training: Some("{}".into()),
         };
         let map = full.to_map();
         assert_eq!(map["eps"], "1.001e-5");

@@ -72,6 +72,9 @@ pub enum Error {
     /// A network whose modules follow no known layout, or with a part that cannot be converted exactly.
     #[error("not a DenseNet that converts exactly: {}", line(.0))]
     Layout(String),
+    /// A run of Torch7 that cannot be gone on from.
+    #[error("torch7: {}", line(.0))]
+    Run(String),
     /// Not one network but several or none answers what was asked for.
     #[error("{}", line(.0))]
     Choice(String),

@@ -204,8 +204,13 @@ impl<'a> Mapping<'a> {
         rename: &dyn Fn(&str) -> String,
     ) -> Result<Self, Error> {
         let names: Vec<_> = checkpoint.tensors().iter().map(|named| rename(&named.name)).collect();
-        let dict = StateDict::find(layouts, &names.iter().map(String::as_str).collect::<Vec<_>>(), choice)?;
+        // A run's checkpoint has what its optimiser remembers of each weight beside the weights.
+        let is_run = checkpoint.metadata().is_some_and(|metadata| metadata.contains_key("training"));
+        let beside = |name: &str| is_run && ["optimiser.", "average."].iter().any(|kind| name.starts_with(kind));
+        let network: Vec<_> = names.iter().map(String::as_str).filter(|name| !beside(name)).collect();
+        let dict = StateDict::find(layouts, &network, choice)?;
         let place = |name: &str| match &dict {
+            _ if beside(name) => Place::Rule("the state of a training run"),
             None => Place::Nowhere,
             Some(dict) => match dict.target(name) {
                 Some(target) => Place::Target(target, Vec::new()),

@@ -188,6 +188,11 @@ impl<'a> Tensor<'a> {
         &self.shape
     }
 
+    /// Where it begins in its storage, in elements.
+    pub(crate) fn offset(&self) -> usize {
+        self.offset
+    }
+
     /// Number of elements.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()

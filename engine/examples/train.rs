@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use densenet_arch::networks;
-use densenet_engine::train::{Options, Trainer, initial_weights};
+use densenet_engine::train::{Options, Targets, Trainer, initial_weights};
 use densenet_engine::{Convolutions, Shape};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -36,11 +36,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let images: Vec<f32> = (0..batch * config.in_channels * side * side).map(|_| uniform()).collect();
     let labels: Vec<usize> = (0..batch).map(|image| image * 7919 % config.num_classes).collect();
 
-    let mut loss = trainer.step(&images, &labels)?.loss;
+    let mut loss = trainer.step(&images, Targets::Labels(&labels))?.loss;
     let (start, mut times) = (Instant::now(), Vec::new());
     while times.len() < 3 || start.elapsed().as_secs_f64() < seconds {
         let step = Instant::now();
-        loss = trainer.step(&images, &labels)?.loss;
+        loss = trainer.step(&images, Targets::Labels(&labels))?.loss;
         times.push(step.elapsed().as_secs_f64());
     }
     times.sort_by(f64::total_cmp);

@@ -117,6 +117,29 @@ pub enum Error {
         /// The network's classes.
         classes: usize,
     },
+    /// Findings that are not one for each image and class.
+    #[error("{found} findings for {images} images of {classes} classes")]
+    Findings {
+        /// Findings given.
+        found: usize,
+        /// Images given.
+        images: usize,
+        /// The network's classes.
+        classes: usize,
+    },
+    /// A finding that is no probability.
+    #[error(
+        "the finding of image {image}, class {class} is {value}; it must be from 0, absent, to 1, present, or NaN where it \
+         is not known"
+    )]
+    Finding {
+        /// What was given.
+        value: f32,
+        /// Its place in the batch, from 0.
+        image: usize,
+        /// From 0.
+        class: usize,
+    },
     /// A batch of one image whose last map is one pixel: a batch norm would see one value a channel.
     #[error("batch norm needs more than one value a channel; take more or larger images")]
     FewValues,

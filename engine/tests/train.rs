@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use densenet_arch::{Config, Role};
-use densenet_engine::train::{Curve, Optimiser, Options, Part, Schedule, Trainer};
+use densenet_engine::train::{Curve, Optimiser, Options, Part, Schedule, Targets, Trainer};
 use densenet_engine::{Convolutions, Isa, Session, Shape};
 use reference::Reference;
 use support::{Numbers, weights};
@@ -68,7 +68,7 @@ fn check_by(config: &Config, size: (usize, usize), count: usize, convolutions: C
                 ..Options::default()
             };
             let mut trainer = trainer(config, size, (count, 2), &options);
-            let step = trainer.accumulate(&images, &labels).unwrap();
+            let step = trainer.accumulate(&images, Targets::Labels(&labels)).unwrap();
             assert!((step.loss / expected.loss - 1.0).abs() < 1e-6 * more, "{what}: {} {}", step.loss, expected.loss);
             for (name, gradient) in &expected.gradients {
                 let distance = distance(trainer.gradient(name).unwrap().1, gradient);
@@ -84,7 +84,7 @@ fn check_by(config: &Config, size: (usize, usize), count: usize, convolutions: C
             let now = |name: &str, trainer: &Trainer| trainer.gradient(name).unwrap().1.to_vec();
             let before: Vec<_> = expected.gradients.keys().map(|name| (name, now(name, &trainer))).collect();
             trainer.update().unwrap();
-            trainer.accumulate(&images, &labels).unwrap();
+            trainer.accumulate(&images, Targets::Labels(&labels)).unwrap();
             for (name, before) in before {
                 assert!(now(name, &trainer) == before, "{what}, {name} is not the same again");
             }
@@ -150,7 +150,7 @@ fn nothing_depends_on_threads_and_memory_levels() {
                 let mut seen = Vec::new();
                 for count in [11, 11, 5] {
                     let image = images.len() / 11;
-                    seen.push(trainer.step(&images[..count * image], &labels[..count]).unwrap());
+                    seen.push(trainer.step(&images[..count * image], Targets::Labels(&labels[..count])).unwrap());
                 }
                 (seen, all(&trainer))
             };
@@ -170,7 +170,7 @@ fn dropout_s_gradients_are_those_of_finite_differences() {
         let source = weights(&config);
         // Along the gradient, where the loss changes most.
         let mut at = trainer(&config, size, (count, 2), &Options::default());
-        at.accumulate(&images, &labels).unwrap();
+        at.accumulate(&images, Targets::Labels(&labels)).unwrap();
         let gradients: Vec<(String, Vec<f32>)> = (config.params().iter())
             .filter_map(|param| Some((param.name.clone(), at.gradient(&param.name)?.1.to_vec())))
             .collect();
@@ -185,7 +185,11 @@ fn dropout_s_gradients_are_those_of_finite_differences() {
             };
             let shape = Shape { height: size.0, width: size.1, batch: count, threads: 2 };
             let options = Options { seed, ..Options::default() };
-            Trainer::new(&config, moved, shape, &options).unwrap().accumulate(&images, &labels).unwrap().loss
+            Trainer::new(&config, moved, shape, &options)
+                .unwrap()
+                .accumulate(&images, Targets::Labels(&labels))
+                .unwrap()
+                .loss
         };
         // The loss changes by some 1e-3 to either side.
         let distance = 1e-3 / square;
@@ -196,7 +200,8 @@ fn dropout_s_gradients_are_those_of_finite_differences() {
         let none = plain(&config, size, count, 0.0, &[]).loss;
         assert!((loss(0.0, 0) / none - 1.0).abs() > 1e-3);
         let still = Options { first_trained: Part::Norm, ..Options::default() };
-        let loss = trainer(&config, size, (count, 2), &still).accumulate(&images, &labels).unwrap().loss;
+        let loss =
+            trainer(&config, size, (count, 2), &still).accumulate(&images, Targets::Labels(&labels)).unwrap().loss;
         let eval = plain(&config, size, count, 0.0, &["conv0", "norm0", "denseblock", "transition"]).loss;
         assert!((loss / eval - 1.0).abs() < 1e-5, "{loss} {eval}");
     }
@@ -221,7 +226,7 @@ fn frozen_parts_stay_as_they_are() {
         let options = Options { first_trained: part, ..Options::default() };
         let mut trainer = trainer(&config, size, (4, 2), &options);
         let before = all(&trainer);
-        let step = trainer.step(&images, &labels).unwrap();
+        let step = trainer.step(&images, Targets::Labels(&labels)).unwrap();
         assert!((step.loss / expected.loss - 1.0).abs() < 1e-5, "{part}: {} {}", step.loss, expected.loss);
         for ((name, before), (_, after)) in before.iter().zip(all(&trainer)) {
             let still = frozen.iter().any(|part| name.contains(part));
@@ -252,13 +257,16 @@ fn a_loss_that_is_not_finite_changes_nothing() {
         let mut bad = images.clone();
         bad[images.len() / 2] = value;
         assert_eq!(
-            trainer.step(&bad, &labels).unwrap_err().to_string(),
+            trainer.step(&bad, Targets::Labels(&labels)).unwrap_err().to_string(),
             "the loss is not finite; the weights are unchanged. Take a lower learning rate, or look for bad inputs"
         );
         assert!(all(&trainer) == before, "{value}");
     }
     // Then it goes on as if nothing had been.
-    assert_eq!(trainer.step(&images, &labels).unwrap(), other.step(&images, &labels).unwrap());
+    assert_eq!(
+        trainer.step(&images, Targets::Labels(&labels)).unwrap(),
+        other.step(&images, Targets::Labels(&labels)).unwrap()
+    );
     assert!(all(&trainer) == all(&other));
 }
 
@@ -277,9 +285,9 @@ fn batches_come_together_and_long_gradients_are_cut() {
         let mut trainer = trainer(&config, size, (count, 2), &Options { clip, ..options.clone() });
         let of = |trainer: &Trainer, name: &str| trainer.tensor(name).unwrap().1.to_vec();
         let before = names.map(|name| of(&trainer, name));
-        let one = trainer.accumulate(&images[..half], &labels[..count]).unwrap();
+        let one = trainer.accumulate(&images[..half], Targets::Labels(&labels[..count])).unwrap();
         let first = names.map(|name| trainer.gradient(name).unwrap().1.to_vec());
-        let two = trainer.accumulate(&images[half..], &labels[count..]).unwrap();
+        let two = trainer.accumulate(&images[half..], Targets::Labels(&labels[count..])).unwrap();
         assert_ne!(one, two);
         assert_eq!(trainer.progress().updates, 0);
         assert_eq!(trainer.rate(), 0.25);
@@ -319,7 +327,7 @@ fn training_goes_on_from_a_state_as_if_it_had_never_stopped() {
         let fresh = || trainer(&config, size, (count, 2), &options);
         let mut whole = fresh();
         for _ in 0..2 {
-            whole.step(&images, &labels).unwrap();
+            whole.step(&images, Targets::Labels(&labels)).unwrap();
         }
         let saved: std::collections::HashMap<_, _> =
             whole.state().map(|(name, shape, values)| (name, (shape.to_vec(), values.to_vec()))).collect();
@@ -341,7 +349,10 @@ fn training_goes_on_from_a_state_as_if_it_had_never_stopped() {
         assert!(all(&resumed) == untouched);
         resumed.restore(|name| saved.get(name).cloned(), progress).unwrap();
         for _ in 0..2 {
-            assert_eq!(whole.step(&images, &labels).unwrap(), resumed.step(&images, &labels).unwrap());
+            assert_eq!(
+                whole.step(&images, Targets::Labels(&labels)).unwrap(),
+                resumed.step(&images, Targets::Labels(&labels)).unwrap()
+            );
         }
         assert!(all(&whole) == all(&resumed), "{optimiser:?}");
     }
@@ -356,7 +367,7 @@ fn a_small_batch_is_learned_and_evaluated() {
         let options =
             Options { optimiser, schedule: Schedule::constant(rate), average: Some(0.5), ..Options::default() };
         let mut trainer = trainer(&config, size, (count, 2), &options);
-        let losses: Vec<f64> = (0..60).map(|_| trainer.step(&images, &labels).unwrap().loss).collect();
+        let losses: Vec<f64> = (0..60).map(|_| trainer.step(&images, Targets::Labels(&labels)).unwrap().loss).collect();
         assert!(losses[0] > 1.5 && losses[59] < 0.05, "{optimiser:?}: {losses:?}");
         let exact = densenet_engine::Options::default();
         for plan in [trainer.plan(&exact), trainer.averaged_plan(&exact)] {
@@ -374,7 +385,7 @@ fn batches_and_options_that_do_not_fit_are_refused() {
     let config = Config { in_channels: 1, ..Config::cifar_bc(10, 12).unwrap() };
     let mut trainer = trainer(&config, (4, 4), (2, 1), &Options::default());
     let error = |images: usize, labels: &[usize], trainer: &mut Trainer| {
-        trainer.step(&vec![0.5; images], labels).unwrap_err().to_string()
+        trainer.step(&vec![0.5; images], Targets::Labels(labels)).unwrap_err().to_string()
     };
     assert_eq!(
         error(48, &[0, 1, 2], &mut trainer),

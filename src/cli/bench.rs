@@ -5,11 +5,11 @@ use std::time::Instant;
 use clap::Args;
 use densenet_arch::{Config, networks};
 use densenet_engine::Shape;
-use densenet_engine::train::{Options, Schedule, Trainer, initial_weights};
+use densenet_engine::train::{Options, Schedule, Targets, Trainer, initial_weights};
 use densenet_zoo::device::DeviceChoice;
 use densenet_zoo::runner::{Convolutions, Profile, Stage};
 use densenet_zoo::store::Store;
-use densenet_zoo::{Error, Result};
+use densenet_zoo::{Error, Result, memory};
 use serde_json::{Value, json};
 
 use super::progress::Downloads;
@@ -112,7 +112,7 @@ impl Bench {
                 "p90_ms": 1e3 * times.at(0.9),
                 "images_per_s": rate,
                 "gflop_per_s": rate * operations / 1e9,
-                "peak_mib": peak_mib(),
+                "peak_mib": memory::peak_mib(),
             });
             if self.profile {
                 result["profile"] = stages(&profile, profiled);
@@ -152,7 +152,7 @@ impl Bench {
             backend = format!("engine, {}, {way}", trainer.isa());
             let images = images(&config, side, batch);
             let labels: Vec<usize> = (0..batch).map(|image| image % config.num_classes).collect();
-            let times = self.measure(|| Ok(trainer.step(&images, &labels).map(drop)?))?;
+            let times = self.measure(|| Ok(trainer.step(&images, Targets::Labels(&labels)).map(drop)?))?;
             results.push(json!({
                 "model": self.model,
                 "architecture": config.name(),
@@ -167,7 +167,7 @@ impl Bench {
                 "best_s": times.at(0.0),
                 "p90_s": times.at(0.9),
                 "images_per_s": batch as f64 / times.at(0.5),
-                "peak_mib": peak_mib(),
+                "peak_mib": memory::peak_mib(),
             }));
         }
         let title = format!(
@@ -250,11 +250,4 @@ fn print_stages(result: &Value) -> Result<()> {
         result["threads"],
         output::table(&header, &right, rows)
     ))
-}
-
-/// The most memory that the process has had, where the system says so.
-fn peak_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok().map(|kib| kib / 1024.0)
 }

@@ -12,8 +12,9 @@ const NETWORK: u8 = 3;
 const DISK: u8 = 4;
 const MALFORMED: u8 = 5;
 const DEVICE: u8 = 6;
+const INTERRUPTED: u8 = 130;
 
-/// 1 a negative result, 2 usage, 3 network, 4 disk or file, 5 malformed input, 6 device.
+/// 1 a negative result, 2 usage, 3 network, 4 disk or file, 5 malformed input, 6 device, 130 interrupted.
 pub(super) fn code(error: &Error) -> ExitCode {
     ExitCode::from(match error {
         Error::Registry(error) => match error.kind() {
@@ -33,6 +34,7 @@ pub(super) fn code(error: &Error) -> ExitCode {
         | Error::Protocol(_)
         | Error::Engine(densenet_engine::Error::UnknownIsa(_) | densenet_engine::Error::Setting { .. }) => USAGE,
         Error::Io { .. } | Error::Exists { .. } => DISK,
+        Error::Interrupted(_) => INTERRUPTED,
         Error::Device { .. }
         | Error::Engine(densenet_engine::Error::Unsupported(_) | densenet_engine::Error::NoBf16(_)) => DEVICE,
         _ => MALFORMED,

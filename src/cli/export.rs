@@ -202,5 +202,6 @@ fn metadata(model: &Model) -> Metadata {
         source_format: Some(model.source.format.to_owned()),
         source_sha256: Some(model.source.sha256.clone()),
         tool: Some(TOOL.to_owned()),
+        ..Metadata::default()
     }
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod cache;
 mod catalogue;
+mod changes;
 mod classify;
 mod convert;
 mod demo;
@@ -18,6 +19,7 @@ mod plot;
 mod preprocess;
 mod progress;
 mod report;
+mod run;
 mod table;
 mod train;
 
@@ -307,7 +309,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Plot(verb) => verb.run(&store),
         Command::Preprocess(verb) => verb.run(),
         Command::Bench(verb) => verb.run(&store),
-        Command::Train(verb) => verb.run(),
+        Command::Train(verb) => verb.run(&store),
         Command::Parity(verb) => verb.run(&store),
     });
     match outcome {

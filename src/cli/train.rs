@@ -1,211 +1,199 @@
-//! `train`: a network from nothing, by a published recipe.
+//! `train`: a network from nothing, by a published recipe or the original's options; and any run that goes on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use densenet_zoo::metrics::Rate;
-use densenet_zoo::runner::Convolutions;
-use densenet_zoo::train::{Checkpoint, Epoch, Folder, Recipe, Run, Settings};
+use densenet_arch::{Config, networks};
+use densenet_zoo::store::Store;
+use densenet_zoo::train::{
+    Data, Engine, Folder, Kept, Labelled, Learner, Origin, Position, Recipe, Run, Settings, Source, State, Stored,
+    Tensors, Torch7, initial_weights,
+};
 use densenet_zoo::{Error, Result};
-use serde_json::{Value, json};
 
-use super::{Format, FormatArg, MemoryLevel, output, threads};
+use super::changes::{Changes, Machine};
+use super::progress::Downloads;
+use super::{Format, FormatArg, output, run};
 
 #[derive(Args)]
 pub(super) struct Train {
-    /// The network, its data and how it is trained: digits.
-    #[arg(long)]
-    preset: String,
-    /// Where to leave best.safetensors, last.safetensors and metrics.jsonl; nothing is kept otherwise.
+    /// The network, its data and how it is trained, as published: cifar10+-bc-100-12, imagenet-121, digits … (--presets lists
+    /// them).
+    #[arg(long, conflicts_with_all = ["dataset", "network"])]
+    preset: Option<String>,
+    /// List the presets.
+    #[arg(long, exclusive = true)]
+    presets: bool,
+    /// The data set, whose rules hold for a network of your own: cifar10, cifar100 (with a plus: augmented), svhn, imagenet.
+    #[arg(long, value_name = "NAME")]
+    dataset: Option<String>,
+    #[command(flatten)]
+    network: Network,
+    /// Where the images are: the data set's folder, holding its training and test sets as they are published. ImageNet: a
+    /// folder with train and val inside.
     #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    changes: Changes,
+    /// Begin with a model's weights: a name or a file.
+    #[arg(long, value_name = "MODEL")]
+    retrain: Option<String>,
+    /// With --retrain: a new classifier.
+    #[arg(long, requires = "retrain", alias = "resetClassifier")]
+    reset_classifier: bool,
+    /// Go on with the run whose folder this is, to the same bits as if it had not stopped; all but the machine's options is as it
+    /// was. A folder of Torch's checkpoints (latest.t7) needs --preset or --dataset, and --out.
+    #[arg(long, value_name = "DIR", conflicts_with = "retrain")]
+    resume: Option<PathBuf>,
+    /// Where to leave model.safetensors (the best epoch's), last.safetensors (all of the run, to resume it) and the figures;
+    /// nothing is kept otherwise.
+    #[arg(long, value_name = "DIR", alias = "save")]
     out: Option<PathBuf>,
     /// Replace what an earlier run left in DIR.
     #[arg(long, requires = "out")]
     force: bool,
-    /// What the first weights, the images' order and their augmentation are drawn from.
-    #[arg(long, default_value_t = 0, alias = "manualSeed")]
-    seed: u64,
-    /// Passes over the training images, instead of the recipe's.
-    #[arg(long, alias = "nEpochs", value_parser = clap::value_parser!(u16).range(1..))]
-    epochs: Option<u16>,
-    /// Images of a step, instead of the recipe's.
-    #[arg(long, alias = "batchSize", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    batch_size: Option<u16>,
-    /// The learning rate of the first epoch, instead of the recipe's.
-    #[arg(long, value_name = "RATE", alias = "LR")]
-    lr: Option<f64>,
-    /// Threads that work at once; all cores otherwise. They do not change what comes out.
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
     #[command(flatten)]
-    memory: MemoryLevel,
-    /// Every output of a convolution as the sum of its products, instead of Winograd's algorithm.
-    #[arg(long)]
-    exact: bool,
+    machine: Machine,
     #[command(flatten)]
     print: FormatArg,
 }
 
+/// A network that is not a preset's.
+#[derive(Args)]
+#[group(id = "network", multiple = true)]
+struct Network {
+    /// A network of the table instead of the sizes below: densenet-121, densenet-bc-100-12 …
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["depth", "growth_rate", "bottleneck", "reduction"])]
+    arch: Option<String>,
+    /// Layers; 3n + 4 without bottlenecks, 6n + 4 with them.
+    #[arg(long, requires = "growth_rate")]
+    depth: Option<usize>,
+    /// Channels that each dense layer adds.
+    #[arg(long, value_name = "K", alias = "growthRate", requires = "depth")]
+    growth_rate: Option<usize>,
+    /// Whether 1x1 convolutions of 4K channels stand before the 3x3.
+    #[arg(long, value_name = "true|false", action = clap::ArgAction::Set)]
+    bottleneck: Option<bool>,
+    /// The share of the channels that a transition keeps.
+    #[arg(long, value_name = "SHARE")]
+    reduction: Option<f64>,
+}
+
+impl Network {
+    /// The sizes asked for; the original's opts.lua takes bottlenecks and a half where nothing is said.
+    fn config(&self) -> Result<Config> {
+        if let Some(name) = &self.arch {
+            let found = networks::find(name).map(|network| network.config.clone());
+            return found.ok_or_else(|| Error::Usage(format!("no network {name:?}; `list` shows them")));
+        }
+        let (Some(depth), Some(growth_rate)) = (self.depth, self.growth_rate) else {
+            return Err(Error::Usage("which network? --preset NAME, or --arch, or --depth and --growth-rate".into()));
+        };
+        let config = if self.bottleneck.unwrap_or(true) {
+            Config::cifar_bc(depth, growth_rate)
+        } else {
+            Config::cifar(depth, growth_rate)
+        };
+        let config = config.map_err(|error| Error::Usage(error.to_string()))?;
+        Ok(Config { compression: self.reduction.unwrap_or(config.compression), ..config })
+    }
+}
+
 impl Train {
-    pub(super) fn run(self) -> Result<()> {
-        let mut recipe = Recipe::named(&self.preset)?;
-        recipe.epochs = self.epochs.map_or(recipe.epochs, usize::from);
-        recipe.batch = self.batch_size.map_or(recipe.batch, usize::from);
-        recipe.rate = self.lr.unwrap_or(recipe.rate);
-        let settings = Settings {
-            seed: self.seed,
-            threads: threads(self.threads),
-            memory_level: self.memory.level(),
-            convolutions: if self.exact { Convolutions::Exact } else { Convolutions::Fast },
+    pub(super) fn run(self, store: &Store) -> Result<()> {
+        if self.presets {
+            return output::print(&Recipe::presets().collect::<Vec<_>>().join("\n"));
+        }
+        let Some(path) = &self.resume else { return self.begin(store, None) };
+        match Torch7::open(path)? {
+            Some(torch7) => self.begin(store, Some(torch7)),
+            None if self.preset.is_some() || self.dataset.is_some() || self.changes.any() || self.out.is_some() => {
+                Err(Error::Usage(
+                    "--resume goes on by the recipe and in the folder of the run; leave the others out".into(),
+                ))
+            }
+            None => resume(path, self.data.as_deref(), &self.machine, self.print.format),
+        }
+    }
+
+    /// Begins a run, or one that Torch7 began.
+    fn begin(self, store: &Store, torch7: Option<Torch7>) -> Result<()> {
+        let (mut recipe, kind) = self.recipe()?;
+        self.changes.apply(&mut recipe);
+        let source = Source::new(kind, self.data.as_deref())?;
+        let data = source.open()?;
+        let settings = self.machine.settings(self.changes.seed(), self.changes.exact());
+        let model = match (&self.retrain, &torch7) {
+            (_, Some(torch7)) => Some(torch7.model.display().to_string()),
+            (model, None) => model.clone(),
         };
-        let mut run = Run::new(recipe, settings)?;
+        let model = model.map(|model| store.model(&model, &mut Downloads::default().one())).transpose()?;
+        let origin = model.as_ref().map(|model| Origin::of(model, store));
+        let mut state = State::new(recipe, &settings, source, origin);
+        let mut drawn = initial_weights(&state.recipe.config, settings.seed);
+        let mut weights = |name: &str| match &model {
+            Some(model) if !(self.reset_classifier && name.starts_with("classifier.")) => model.tensor(name).ok(),
+            _ => drawn(name),
+        };
+        let run = match torch7 {
+            None => start(state, &settings, data, &mut weights, None)?,
+            Some(torch7) => {
+                state.earlier = torch7.epochs;
+                let steps = data.0.len().div_ceil(state.recipe.batch);
+                state.position = Position::of(torch7.progress(steps));
+                let memory = torch7.memory(&state.recipe.config);
+                let mut all = |name: &str| memory.get(name).cloned().or_else(|| model.as_ref()?.tensor(name).ok());
+                start(state, &settings, data, &mut weights, Some(&mut all))?
+            }
+        };
         let folder = self.out.as_deref().map(|path| Folder::create(path, self.force)).transpose()?;
-        let outcome = Self::epochs(&mut run, settings, folder)?;
-        self.report(&run, &outcome)
+        run::to_the_end(run, folder, self.print.format)
     }
 
-    /// Trains to the end, with a line an epoch.
-    fn epochs(run: &mut Run, settings: Settings, mut folder: Option<Folder>) -> Result<Outcome> {
-        let header = header(run, settings);
-        let (training, validation) = run.images();
-        eprintln!(
-            "{}: {training} images to train on, {validation} for the error; {} threads, {}",
-            header["architecture"].as_str().unwrap_or_default(),
-            settings.threads,
-            run.isa()
-        );
-        if let Some(folder) = &mut folder {
-            folder.note(&header);
-        }
-        let (mut best, mut last): (Option<Epoch>, Option<Epoch>) = (None, None);
-        while let Some(epoch) = run.epoch().map_err(|error| with_checkpoint(error, folder.as_ref(), last.as_ref()))? {
-            eprintln!("{}", line(&epoch, run.recipe().epochs));
-            // The original keeps the first of equals.
-            let improved = best.as_ref().is_none_or(|best| epoch.error.wrong < best.error.wrong);
-            if let Some(folder) = &mut folder {
-                run.save(folder, Checkpoint::Last)?;
-                if improved {
-                    run.save(folder, Checkpoint::Best)?;
-                }
-                folder.note(&json!(epoch));
-                folder.save_metrics()?;
-            }
-            if improved {
-                best = Some(epoch.clone());
-            }
-            last = Some(epoch);
-        }
-        let none = || Error::Usage("no epoch to train for".into());
-        Ok(Outcome { header, best: best.ok_or_else(none)?, last: last.ok_or_else(none)?, folder })
-    }
-
-    fn report(&self, run: &Run, outcome: &Outcome) -> Result<()> {
-        let Outcome { header, best, last, folder } = outcome;
-        let file = |which| folder.as_ref().map(|folder| folder.checkpoint(which).display().to_string());
-        let (_, images) = run.images();
-        let chosen =
-            format!("the best epoch was chosen on these same {images} images; its error is lower than on new ones");
-        if self.print.format == Format::Json {
-            let epoch = |epoch: &Epoch, which| {
-                let mut value = json!(epoch);
-                value["file"] = json!(file(which));
-                value
-            };
-            let mut result = header.clone();
-            result["best"] = epoch(best, Checkpoint::Best);
-            result["last"] = epoch(last, Checkpoint::Last);
-            result["note"] = json!(chosen);
-            return output::print_json(&result);
-        }
-        let row = |name: &str, epoch: &Epoch, which| {
-            let file = file(which).map_or_else(String::new, |file| format!("  {file}"));
-            format!("{name}  epoch {:>3}  top-1 error {}{file}", epoch.epoch, rate(epoch.error))
+    fn recipe(&self) -> Result<(Recipe, &'static str)> {
+        let (Some(name), None) = (&self.dataset, &self.preset) else {
+            let missing =
+                || Error::Usage("what to train? --preset NAME (--presets lists them), or --dataset NAME".into());
+            return Recipe::preset(self.preset.as_deref().ok_or_else(missing)?);
         };
-        output::print(&format!(
-            "{}\n{}\n{} s; {chosen}",
-            row("best", best, Checkpoint::Best),
-            row("last", last, Checkpoint::Last),
-            last.seconds.round()
-        ))
+        let known =
+            || Error::Usage(format!("no data set {name:?}; there is {}", Data::names().collect::<Vec<_>>().join(", ")));
+        let data = Data::named(name).ok_or_else(known)?;
+        let config = self.network.config()?;
+        Ok((data.recipe(format!("{name}, {}", config.name()), config)?, data.kind))
     }
 }
 
-/// What a run came to.
-struct Outcome {
-    header: Value,
-    best: Epoch,
-    last: Epoch,
-    folder: Option<Folder>,
-}
-
-/// All that the run is made by.
-fn header(run: &Run, settings: Settings) -> Value {
-    let recipe = run.recipe();
-    json!({
-        "tool": concat!("densenet-zoo ", env!("CARGO_PKG_VERSION")),
-        "preset": recipe.name,
-        "architecture": recipe.config.name(),
-        "protocol": recipe.protocol.name,
-        "seed": settings.seed,
-        "epochs": recipe.epochs,
-        "batch_size": recipe.batch,
-        "lr": recipe.rate,
-        "memory_level": settings.memory_level,
-        "convolutions": match settings.convolutions {
-            Convolutions::Exact => "exact",
-            Convolutions::Fast => "fast",
-        },
-        "isa": run.isa().to_string(),
-        "threads": settings.threads,
-    })
-}
-
-fn line(epoch: &Epoch, epochs: usize) -> String {
-    let left = epoch.seconds / epoch.epoch as f64 * (epochs - epoch.epoch) as f64;
-    let Rate { wrong, of, percent, .. } = epoch.error;
-    format!(
-        "epoch {:>3}/{epochs}  lr {}  loss {:.4}  error {percent:.3} % ({wrong} of {of})  {:.0} images/s  {} left",
-        epoch.epoch,
-        // A tenth of a tenth, without the last bit's noise.
-        (epoch.rate * 1e9).round() / 1e9,
-        epoch.loss,
-        epoch.images_per_s,
-        clock(left)
-    )
-}
-
-/// Hours, minutes and seconds.
-fn clock(seconds: f64) -> String {
-    let seconds = seconds.round() as u64;
-    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
-}
-
-fn rate(rate: Rate) -> String {
-    let Rate { wrong, of, percent, low, high } = rate;
-    format!("{percent:.3} % ({wrong} of {of}; 95 % interval {low:.2} to {high:.2})")
-}
-
-/// A run that diverged, with what it left.
-fn with_checkpoint(error: Error, folder: Option<&Folder>, last: Option<&Epoch>) -> Error {
-    match (&error, folder, last) {
-        (Error::Diverged { .. }, Some(folder), Some(last)) => {
-            let path = folder.checkpoint(Checkpoint::Last);
-            Error::Negative(format!("{error}; {} is of epoch {}", path.display(), last.epoch))
-        }
-        _ => error,
+/// A run on the engine, from weights, and where it goes on from a state.
+pub(super) fn start(
+    mut state: State,
+    settings: &Settings,
+    data: (Labelled, Labelled),
+    weights: &mut Tensors,
+    from: Option<&mut Tensors>,
+) -> Result<Run> {
+    let steps = data.0.len().div_ceil(state.recipe.batch);
+    let learner = Engine::new(&state.recipe, settings, steps, weights)?;
+    if !(state.learner.is_empty() || state.learner == learner.name()) {
+        let (before, now) = (&state.learner, learner.name());
+        eprintln!("the run was computed by {before}, and goes on by {now}: its last bits will be others");
     }
+    state.learner = learner.name();
+    Run::new(state, settings.threads, Box::new(learner), data, from)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn time_left_is_read_as_on_a_clock() {
-        assert_eq!(
-            [0.4, 59.6, 3599.0, 3600.0, 360_061.0].map(clock),
-            ["0:00", "1:00", "59:59", "1:00:00", "100:01:01"]
-        );
+/// Goes on with a run.
+fn resume(path: &Path, data: Option<&Path>, machine: &Machine, format: Format) -> Result<()> {
+    let folder = Folder::open(path);
+    let stored = Stored::open(&folder.file(Kept::Last))?;
+    let tensors = stored.tensors()?;
+    let mut state = stored.state;
+    if let Some(data) = data {
+        state.source = Source::new(&state.source.kind, Some(data))?;
     }
+    let data = state.source.open()?;
+    let settings = machine.settings(state.seed, state.exact);
+    let tensor = |name: &str| tensors.get(name).cloned();
+    let run = start(state, &settings, data, &mut { tensor }, Some(&mut { tensor }))?;
+    run::to_the_end(run, Some(folder), format)
 }

@@ -61,17 +61,17 @@ pub fn each_batch(
     };
     ahead(samples.len().div_ceil(size), threads, make, |mut batch| {
         consume(&mut batch)?;
-        Ok(batch.pixels)
+        Ok(Some(batch.pixels))
     })
 }
 
 /// Shows `consume` what `make` makes of each number below `count`, in order, while `threads` threads make what comes next.
-/// `consume` gives back the pixels, which a later one is made in.
+/// `consume` gives back the pixels, which a later one is made in, or nothing to end it.
 pub(crate) fn ahead<T: Send>(
     count: usize,
     threads: usize,
     make: impl Fn(usize, Vec<f32>) -> T + Sync,
-    mut consume: impl FnMut(T) -> Result<Vec<f32>>,
+    mut consume: impl FnMut(T) -> Result<Option<Vec<f32>>>,
 ) -> Result<()> {
     let (threads, make) = (threads.max(1), &make);
     thread::scope(|scope| {
@@ -94,10 +94,10 @@ pub(crate) fn ahead<T: Send>(
             .collect();
         for number in 0..count {
             let (batches, used) = &workers[number % threads];
-            if let Ok(batch) = batches.recv() {
-                // A thread that is done takes none back.
-                let _ = used.send(consume(batch)?);
-            }
+            let Ok(batch) = batches.recv() else { continue };
+            let Some(pixels) = consume(batch)? else { break };
+            // A thread that is done takes none back.
+            let _ = used.send(pixels);
         }
         Ok(())
     })

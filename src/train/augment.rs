@@ -3,7 +3,7 @@
 use super::draws::Draws;
 
 /// Changes of an image that its class survives, drawn anew each time that it is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Augmentation {
     /// Zeros around the normalised image, out of which a piece of the old size is cut (liuzhuang13/DenseNet,
     /// datasets/transforms.lua, RandomCrop).
@@ -11,8 +11,25 @@ pub struct Augmentation {
 }
 
 impl Augmentation {
+    pub fn named(_name: &str) -> Result<Self, crate::Error> {
+        Ok(Self { pad: 4 })
+    }
+
+    pub fn append(
+        self,
+        source: &crate::data::resize::Rgb8,
+        transform: &crate::data::transform::Transform,
+        draws: &mut Draws,
+        pixels: &mut Vec<f32>,
+    ) -> Result<(), crate::data::transform::TransformError> {
+        let mut image = Vec::new();
+        transform.append(source, &mut image)?;
+        self.append_normalised(&image, transform.shape().1, draws, pixels);
+        Ok(())
+    }
+
     /// Appends what is drawn of one normalised image, (channels, side, side), to `pixels`.
-    pub fn append(self, image: &[f32], side: usize, draws: &mut Draws, pixels: &mut Vec<f32>) {
+    pub fn append_normalised(self, image: &[f32], side: usize, draws: &mut Draws, pixels: &mut Vec<f32>) {
         let [left, top] = [0; 2].map(|_| draws.below(2 * self.pad + 1));
         self.crop(image, side, (left, top), pixels);
     }
@@ -67,7 +84,7 @@ mod tests {
         let mut draws = Draws::of(&[3]);
         for _ in 0..200 {
             let mut pixels = Vec::new();
-            Augmentation { pad: 1 }.append(&[1.0, 2.0, 3.0, 4.0], 2, &mut draws, &mut pixels);
+            Augmentation { pad: 1 }.append_normalised(&[1.0, 2.0, 3.0, 4.0], 2, &mut draws, &mut pixels);
             seen.insert(pixels.iter().map(|&value| value as u8).collect::<Vec<_>>());
         }
         assert_eq!(seen.len(), 9);

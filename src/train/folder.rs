@@ -1,17 +1,15 @@
-//! Where a run leaves what it made: the best and the last network, and its figures.
+//! Where a run leaves what it made: the best network, a checkpoint to go on from, and its figures.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use densenet_arch::{Metadata, Role};
-use densenet_converters::{TOOL, write_f32};
-use densenet_engine::train::Trainer;
 use serde_json::Value;
 
-use super::recipe::Recipe;
+use super::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::hf;
 
-/// A folder of `best.safetensors`, `last.safetensors` and `metrics.jsonl`. Each file is replaced whole.
+/// A folder of `model.safetensors`, `last.safetensors` and `metrics.jsonl`. Each file is replaced whole.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
@@ -21,19 +19,19 @@ pub struct Folder {
 
 const METRICS: &str = "metrics.jsonl";
 
-/// Which network.
+/// What is kept of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checkpoint {
-    /// After the epoch of the lowest error.
+pub enum Kept {
+    /// The network after the best epoch. The folder is a model by it.
     Best,
-    /// After the last epoch.
+    /// All of the run as it stands.
     Last,
 }
 
-impl Checkpoint {
+impl Kept {
     fn file(self) -> &'static str {
         match self {
-            Self::Best => "best.safetensors",
+            Self::Best => hf::WEIGHTS,
             Self::Last => "last.safetensors",
         }
     }
@@ -43,7 +41,7 @@ impl Folder {
     /// Makes the folder. One that holds a run's files is refused, unless they may be replaced; they are when the first epoch
     /// is done.
     pub fn create(path: &Path, replace: bool) -> Result<Self> {
-        let taken = [Checkpoint::Best.file(), Checkpoint::Last.file(), METRICS].map(|file| path.join(file));
+        let taken = [Kept::Best.file(), Kept::Last.file(), METRICS].map(|file| path.join(file));
         if let Some(path) = taken.into_iter().find(|path| path.exists() && !replace) {
             return Err(Error::Exists { path });
         }
@@ -51,8 +49,18 @@ impl Folder {
         Ok(Self { path: path.to_owned(), lines: String::new() })
     }
 
-    /// The path of a network.
-    pub fn checkpoint(&self, which: Checkpoint) -> PathBuf {
+    /// The folder of a run that goes on.
+    pub fn open(path: &Path) -> Self {
+        Self { path: path.to_owned(), lines: String::new() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of what is kept.
+    pub fn file(&self, which: Kept) -> PathBuf {
         self.path.join(which.file())
     }
 
@@ -68,38 +76,21 @@ impl Folder {
         self.replace(&path, |out| out.write_all(self.lines.as_bytes()).map_err(Error::io("write", &path)))
     }
 
-    /// Writes the network as it is, with all that other commands need to use it.
-    pub fn save(&self, which: Checkpoint, trainer: &Trainer, recipe: &Recipe, classes: &[String]) -> Result<()> {
-        let path = self.checkpoint(which);
-        let config = trainer.config();
-        let metadata = Metadata {
-            architecture: Some(config.name()),
-            num_classes: Some(config.num_classes),
-            eps: Some(config.eps),
-            head: Some(config.head),
-            pooling: Some(config.pooling),
-            protocol: Some(recipe.protocol.clone()),
-            labels: Some(classes.to_vec()),
-            tool: Some(TOOL.to_owned()),
-            ..Metadata::default()
-        };
-        let params = config.params().into_iter().filter(|param| param.role != Role::NumBatchesTracked);
-        let tensors = params.filter_map(|param| {
-            let (shape, values) = trainer.tensor(&param.name)?;
-            Some((param.name, shape, values))
-        });
-        self.replace(&path, |out| {
-            write_f32(&metadata, tensors, out).map_err(|source| Error::Checkpoint { path: path.clone(), source })?;
-            Ok(())
+    /// Writes the run as it stands, and gives the file's sha256.
+    pub fn save(&self, which: Kept, run: Checkpoint) -> Result<String> {
+        let path = self.file(which);
+        self.replace(&path, |out| match which {
+            Kept::Best => run.write_model(&path, out),
+            Kept::Last => run.write(&path, out),
         })
     }
 
     /// Writes beside the file, then renames: it is replaced whole or not at all.
-    fn replace(&self, path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    fn replace<T>(&self, path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<T>) -> Result<T> {
         let mut file = densenet_registry::temporary_in(&self.path).map_err(Error::io("write into", &self.path))?;
-        write(&mut file)?;
+        let written = write(&mut file)?;
         file.as_file().sync_all().map_err(Error::io("write", path))?;
         file.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
-        Ok(())
+        Ok(written)
     }
 }

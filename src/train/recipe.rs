@@ -1,113 +1,151 @@
-//! The published recipes: a network, its data, and how it was trained.
+//! How a network is trained, as data: it is kept with every checkpoint, and a run goes on by it alone.
 
 use densenet_arch::{Config, Protocol};
-use densenet_engine::train::{Curve, Schedule};
+use densenet_engine::train::{Curve, Options, Part, Schedule};
+use serde::{Deserialize, Serialize};
 
 use super::augment::Augmentation;
-use crate::data::{Dataset, digits};
 use crate::error::{Error, Result};
 
 /// How a network is trained.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// The preset's name.
-    pub name: &'static str,
+    /// The preset's name, or what else it is.
+    pub name: String,
     /// The network.
     pub config: Config,
     /// How an image becomes its input.
     pub protocol: Protocol,
+    /// What is drawn of each image.
+    pub augmentation: Augmentation,
     /// Passes over the training images.
     pub epochs: usize,
     /// Images of a step; the last step of an epoch takes what is left.
     pub batch: usize,
+    /// What changes the weights.
+    pub optimiser: Optimiser,
     /// The learning rate of the first epoch.
     pub rate: f64,
-    /// Shares of the epochs at which the rate falls to a tenth.
-    pub falls: &'static [f64],
-    /// What is drawn of each image.
-    pub augmentation: Augmentation,
+    /// How the rate falls.
+    pub falls: Falls,
+    /// Epochs over which the rate rises linearly at first.
+    pub warm_up: usize,
+    /// L2 in SGD, decoupled in AdamW, as in the original on every weight.
+    pub weight_decay: f64,
+    /// Whether it applies to norms and biases too, as in the original.
+    pub decay_norms: bool,
+    /// What the label's share of the target goes down by.
+    pub label_smoothing: f64,
+    /// The longest gradient.
+    pub clip: Option<f64>,
+    /// The share that averaged weights keep at each step; with it they are what is evaluated and kept.
+    pub average: Option<f64>,
+    /// What each class counts: for findings, each one's positives.
+    pub class_weights: Option<Vec<f32>>,
+    /// The parts before it are frozen with their statistics: `conv0` freezes none, `classifier` all but the head.
+    pub first_trained: String,
+    /// What the rate is multiplied by in some parts.
+    pub rates: Vec<(String, f64)>,
+    /// Epochs without a better one after which it ends.
+    pub patience: Option<usize>,
 }
 
-/// A recipe as it was published. Optimiser and weight decay are the paper's in all of them (arXiv 1608.06993, section 4.2).
-struct Preset {
-    name: &'static str,
-    config: fn() -> Config,
-    protocol: &'static str,
-    epochs: usize,
-    batch: usize,
-    rate: f64,
-    falls: &'static [f64],
-    pad: usize,
-}
-
-const PRESETS: &[Preset] = &[
-    // The embedded model's own: liuzhuang13/DenseNet's script with depth 22 and growth rate 8, and no flip.
-    Preset {
-        name: "digits",
-        config: || Config {
-            block_config: vec![3, 3, 3],
-            stem: densenet_arch::Stem::Cifar,
-            num_classes: 10,
-            ..Config::imagenet(&[], 8, 16)
-        },
-        protocol: "digits",
-        epochs: 30,
-        batch: 64,
-        rate: 0.1,
-        falls: &[0.5, 0.75],
-        pad: 4,
+/// What changes the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Optimiser {
+    /// Stochastic gradient descent, by Nesterov's momentum where that is above 0 (arXiv 1608.06993, section 4.2).
+    Sgd {
+        /// Share of the last direction in the next.
+        momentum: f64,
     },
-];
+    /// Adam with decoupled weight decay, with torch's numbers.
+    Adamw,
+}
+
+/// How the learning rate falls.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Falls {
+    /// It does not.
+    Never,
+    /// To a tenth before the first epoch, counted from 1, that is at least this share of all (train.lua, learningRate).
+    Shares(Vec<f64>),
+    /// To a tenth after each so many epochs.
+    Every(usize),
+    /// Along half a cosine to zero, step by step.
+    Cosine,
+}
 
 impl Recipe {
-    /// The recipe of that name.
-    pub fn named(name: &str) -> Result<Self> {
-        let preset = PRESETS.iter().find(|preset| preset.name == name);
-        let Some(preset) = preset else {
-            let names: Vec<_> = PRESETS.iter().map(|preset| preset.name).collect();
-            return Err(Error::Usage(format!("no preset {name:?}; there is {}", names.join(", "))));
-        };
-        let &Preset { name, config, protocol, epochs, batch, rate, falls, pad } = preset;
-        Ok(Self {
+    /// The original's, for a network and its data: what is not said here is set by the preset.
+    pub(super) fn original(name: String, config: Config, protocol: Protocol) -> Self {
+        Self {
             name,
-            config: config(),
-            protocol: Protocol::named(protocol)?,
-            epochs,
-            batch,
-            rate,
-            falls,
-            augmentation: Augmentation { pad },
-        })
-    }
-
-    /// The images to train on, and those to measure the error on.
-    pub fn data(&self) -> Result<(Dataset, Dataset)> {
-        Ok((digits::training()?, digits::validation()?))
-    }
-
-    /// The learning rate for epochs of so many steps. It falls as in the original (train.lua, learningRate): before the
-    /// first epoch whose number, from 1, is at least that share of all.
-    pub fn schedule(&self, steps: usize) -> Schedule {
-        let epoch = |share: f64| (share * self.epochs as f64).ceil().max(1.0) as u64 - 1;
-        let at = self.falls.iter().map(|&share| epoch(share) * steps as u64).collect();
-        Schedule { rate: self.rate, warm_up: 0, curve: Curve::Steps { at, factor: 0.1 } }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_digits_are_trained_as_torch7_trained_them() {
-        let recipe = Recipe::named("digits").unwrap();
-        // results.json of the Torch7 run: parameters, final_channels, and the schedule in epochs from 1.
-        assert_eq!((recipe.config.parameter_count(), recipe.config.num_features()), (32_606, 46));
-        let schedule = recipe.schedule(23);
-        for (epoch, rate) in [(1, 0.1), (14, 0.1), (15, 0.01), (22, 0.01), (23, 0.001), (30, 0.001)] {
-            let (first, last) = (schedule.at((epoch - 1) * 23), schedule.at(epoch * 23 - 1));
-            assert!((first - rate).abs() < 1e-12 && (last - rate).abs() < 1e-12, "epoch {epoch}: {first} {last}");
+            config,
+            protocol,
+            augmentation: Augmentation::default(),
+            epochs: 90,
+            batch: 64,
+            optimiser: Optimiser::Sgd { momentum: 0.9 },
+            rate: 0.1,
+            falls: Falls::Shares(vec![0.5, 0.75]),
+            warm_up: 0,
+            weight_decay: 1e-4,
+            decay_norms: true,
+            label_smoothing: 0.0,
+            clip: None,
+            average: None,
+            class_weights: None,
+            first_trained: Part::Stem.to_string(),
+            rates: Vec::new(),
+            patience: None,
         }
-        assert_eq!(Recipe::named("digit").unwrap_err().to_string(), "no preset \"digit\"; there is digits");
+    }
+
+    /// The learning rate for epochs of so many steps.
+    pub fn schedule(&self, steps: usize) -> Schedule {
+        let tenth = |epochs: &mut dyn Iterator<Item = usize>| {
+            let at = epochs.map(|epoch| (epoch * steps) as u64).collect();
+            Curve::Steps { at, factor: 0.1 }
+        };
+        let curve = match &self.falls {
+            Falls::Never => Curve::Constant,
+            Falls::Shares(shares) => {
+                let first = |share: &f64| (share * self.epochs as f64).ceil().max(1.0) as usize - 1;
+                tenth(&mut shares.iter().map(first))
+            }
+            Falls::Every(epochs) => tenth(&mut (1..=self.epochs / epochs.max(&1)).map(|times| times * epochs)),
+            Falls::Cosine => Curve::Cosine { total: (self.epochs * steps) as u64 },
+        };
+        Schedule { rate: self.rate, warm_up: (self.warm_up * steps) as u64, curve }
+    }
+
+    /// What the engine is told, for epochs of so many steps.
+    pub fn options(&self, steps: usize) -> Result<Options> {
+        let part = |name: &str| {
+            let part = Part::named(name);
+            part.ok_or_else(|| Error::Usage(format!("no part {name:?} of a DenseNet; there is conv0, denseblock1, …")))
+        };
+        let optimiser = match self.optimiser {
+            Optimiser::Sgd { momentum } => {
+                densenet_engine::train::Optimiser::Sgd { momentum, nesterov: momentum > 0.0, dampening: 0.0 }
+            }
+            Optimiser::Adamw => densenet_engine::train::Optimiser::ADAMW,
+        };
+        Ok(Options {
+            optimiser,
+            schedule: self.schedule(steps),
+            weight_decay: self.weight_decay,
+            decay_norms: self.decay_norms,
+            clip: self.clip,
+            label_smoothing: self.label_smoothing,
+            class_weights: self.class_weights.clone(),
+            first_trained: part(&self.first_trained)?,
+            rates: self.rates.iter().map(|(name, factor)| Ok((part(name)?, *factor))).collect::<Result<_>>()?,
+            average: self.average,
+            ..Options::default()
+        })
     }
 }

@@ -1,6 +1,9 @@
 //! `train`, and `bench --train`.
 
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -13,8 +16,15 @@ fn train(folder: &Path, out: &str, more: &[&str]) -> Outcome {
     run(folder, &[&["train", "--preset", "digits", "--epochs", "2", "--out", out], more].concat())
 }
 
-fn files(folder: &Path) -> [Vec<u8>; 2] {
-    ["best.safetensors", "last.safetensors"].map(|file| std::fs::read(folder.join(file)).unwrap())
+/// All tensors of a file, by their names.
+fn tensors(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let bytes = std::fs::read(path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    file.iter().map(|(name, tensor)| (name.to_owned(), tensor.data().to_vec())).collect()
+}
+
+fn files(folder: &Path) -> [BTreeMap<String, Vec<u8>>; 2] {
+    ["model.safetensors", "last.safetensors"].map(|file| tensors(&folder.join(file)))
 }
 
 fn json(text: &str) -> Value {
@@ -34,6 +44,8 @@ fn a_seed_gives_the_same_networks_for_any_threads_and_memory_level() {
     train(folder.path(), "other", &["--seed", "1"]);
     let [one, two, other] = ["one", "two", "other"].map(|out| files(&folder.path().join(out)));
     assert!(one == two && one[1] != other[1]);
+    // Weights, statistics, and a momentum of each weight.
+    assert_eq!((one[0].len(), one[1].len()), (107, 107 + 65));
     // Of either run, all but the times.
     let figures = ["one", "two"].map(|out| {
         let text = std::fs::read_to_string(folder.path().join(out).join("metrics.jsonl")).unwrap();
@@ -59,7 +71,7 @@ fn a_trained_network_is_a_model_with_the_error_that_was_said() {
         assert_eq!((&measured["top1_wrong"], &measured["images"]), (&said["error"]["wrong"], &Value::from(360)));
         assert_eq!(measured["architecture"], "densenet-bc(3,3,3)-k8-s16");
     }
-    let bytes = std::fs::read(folder.path().join("out/best.safetensors")).unwrap();
+    let bytes = std::fs::read(folder.path().join("out/model.safetensors")).unwrap();
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
     let metadata = header.metadata().as_ref().unwrap();
     assert_eq!(metadata["labels"], r#"["0","1","2","3","4","5","6","7","8","9"]"#);
@@ -82,7 +94,18 @@ fn what_is_there_stays_and_what_makes_no_sense_is_one_line() {
     for (arguments, code, says) in [
         (&["--preset", "digits", "--out", out][..], 4, "last.safetensors exists; --force overwrites it"),
         (&["--preset", "digits", "--out", blocked], 4, "cannot create"),
-        (&["--preset", "digit"], 2, "no preset \"digit\"; there is digits"),
+        (&["--preset", "digit"], 2, "no preset \"digit\"; `train --presets` lists them"),
+        (&[], 2, "what to train?"),
+        (&["--dataset", "cifar10+"], 2, "which network?"),
+        (
+            &["--dataset", "cifar11", "--arch", "densenet-121"],
+            2,
+            "no data set \"cifar11\"; there is cifar10+, cifar10,",
+        ),
+        (&["--preset", "cifar10+-bc-100-12"], 2, "where are the images of cifar10? --data DIR"),
+        (&["--resume", out, "--lr", "0.1"], 2, "leave the others out"),
+        (&["--resume", out], 5, "last.safetensors: "),
+        (&["--resume", "nowhere"], 4, "cannot read"),
         (&["--preset", "digits", "--lr=-1"], 2, "rate is -1; it must be at least 0"),
         // The numbers leave f32 at once: what is there stays although it may be replaced.
         (&["--preset", "digits", "--lr", "1e30", "--out", out, "--force"], 1, "the loss is not finite"),
@@ -100,7 +123,7 @@ fn what_is_there_stays_and_what_makes_no_sense_is_one_line() {
     }
     let outcome = train(folder.path(), "out", &["--force"]);
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
-    assert!(files(Path::new(out)).iter().all(|file| file.len() > 100_000));
+    assert!(files(Path::new(out)).iter().all(|tensors| tensors.len() > 50));
 }
 
 #[test]
@@ -123,4 +146,64 @@ fn training_is_measured_at_either_memory_level() {
     }
     let outcome = run(folder.path(), &["bench", "digits", "--memory-level", "4"]);
     assert_eq!(outcome.code, 2, "{}", outcome.stderr);
+}
+
+/// Starts a run of the digits, and ends it by a signal once it has said something that begins so.
+fn cut_off(folder: &Path, out: &str, signal: &str, when: &str) -> Option<i32> {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_densenet-zoo"))
+        .args(["train", "--preset", "digits", "--epochs", "4", "--batch-size", "16", "--out", out])
+        .current_dir(folder)
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.starts_with(when)));
+    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    let said: Vec<String> = lines.collect();
+    let code = child.wait().unwrap().code();
+    if code.is_some() {
+        assert!(said.iter().any(|line| line.contains("goes on from there")), "{said:?}");
+    }
+    code
+}
+
+#[test]
+fn a_run_that_was_cut_off_goes_on_to_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = ["train", "--preset", "digits", "--epochs", "4", "--batch-size", "16", "--format", "json"];
+    let in_folder = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let straight = run(folder.path(), &[&whole[..], &["--out", &in_folder("straight")]].concat());
+    assert_eq!(straight.code, 0, "{}", straight.stderr);
+    // SIGKILL leaves what the last epoch left; SIGTERM and Ctrl-C leave the step that was under way.
+    for (signal, code, when) in
+        [("-KILL", None, "epoch   2/4"), ("-TERM", Some(130), "epoch   1/4"), ("-INT", Some(130), "densenet-bc")]
+    {
+        let out = format!("cut{signal}");
+        assert_eq!(cut_off(folder.path(), &out, signal, when), code, "{signal}");
+        let rest = run(folder.path(), &["train", "--resume", &in_folder(&out), "--threads", "1", "--format", "json"]);
+        assert_eq!(rest.code, 0, "{signal}: {}", rest.stderr);
+        assert!(rest.stderr.contains("; going on after "), "{}", rest.stderr);
+        assert!(files(&folder.path().join(&out)) == files(&folder.path().join("straight")), "{signal}");
+        let figures = |text: &str| {
+            let value = json(text);
+            ["best", "last"].map(|which| {
+                [&value[which]["epoch"], &value[which]["loss"], &value[which]["error"]].map(ToString::to_string)
+            })
+        };
+        assert_eq!(figures(&rest.stdout), figures(&straight.stdout), "{signal}");
+        // The figures are those of one run.
+        let lines = std::fs::read_to_string(folder.path().join(&out).join("metrics.jsonl")).unwrap();
+        let epochs: Vec<_> = lines.lines().skip(1).map(|line| json(line)["epoch"].clone()).collect();
+        assert_eq!(epochs, [1, 2, 3, 4]);
+    }
+    // One that is done says so again, and its checkpoint is a model like any other.
+    let again = run(folder.path(), &["train", "--resume", &in_folder("straight")]);
+    assert_eq!((again.code, again.stdout.lines().count()), (0, 3), "{}", again.stderr);
+    let last = in_folder("straight/last.safetensors");
+    let measured = json(&run(folder.path(), &["eval", &last, "--data", "digits", "--format", "json"]).stdout);
+    assert_eq!(measured["top1_wrong"], json(&straight.stdout)["last"]["error"]["wrong"]);
+    let converted = run(folder.path(), &["convert", &last, "-o", &in_folder("converted.safetensors")]);
+    assert_eq!(converted.code, 0, "{}", converted.stderr);
 }

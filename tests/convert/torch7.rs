@@ -1,6 +1,7 @@
 //! Torch7 networks against their parameters and outputs as Torch itself read and computed them.
 
 use densenet_arch::Head;
+use densenet_converters::t7::{Latest, OptimState};
 use densenet_converters::{DType, Fate, Options, Source, convert};
 
 use super::{bytes, converted, difference, tensors, uncounted, written};
@@ -149,4 +150,34 @@ fn a_cast_rounds_the_weights_and_keeps_the_statistics_whole() {
         }
         assert_eq!(uncounted(ours).len(), uncounted(theirs).len());
     }
+}
+
+#[test]
+fn a_checkpoint_folder_of_torch_can_be_gone_on_from() {
+    let folder = "torch7/a_cifar_bc_mem2";
+    let latest = Latest::read(&bytes(&format!("{folder}/latest.t7"))).unwrap();
+    assert_eq!(latest, Latest { epoch: 1, model: "model_1.t7".into(), optimiser: "optimState_1.t7".into() });
+    let model = bytes(&format!("{folder}/model_1.t7"));
+    let state = bytes(&format!("{folder}/optimState_1.t7"));
+    let found = OptimState::read(&model, &state).unwrap();
+    // results of inspect: evalCounter, and 65 weights of 8714 values.
+    let values: usize = found.momentum.values().map(|(_, values)| values.len()).sum();
+    assert_eq!((found.updates, found.momentum.len(), values), (2, 65, 8714));
+    // The first of the vector is the first convolution, the last the classifier's bias.
+    let whole = densenet_converters::read(&Source::new(&state)).unwrap().tensors()[0].tensor.to_f32().unwrap();
+    let (shape, first) = &found.momentum["features.conv0.weight"];
+    assert_eq!((&shape[..], &first[..]), (&[8, 3, 3, 3][..], &whole[..216]));
+    assert_eq!(found.momentum["classifier.bias"].1, whole[8704..]);
+    // Of another model, and of none.
+    let other = bytes("torch7/c_cifar_bc_mem3/model_1.t7");
+    assert!(OptimState::read(&other, &state).is_ok_and(|found| found.momentum.len() == 65));
+    for (model, state, says) in [
+        (&model, &model, "no evalCounter"),
+        (&bytes("torch7/v_tiny/model_1.t7"), &state, "its momentum has 8714 values"),
+        (&state, &state, "holds no network"),
+    ] {
+        let error = OptimState::read(model, state).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    assert!(Latest::read(&state).unwrap_err().to_string().contains("no epoch in it"));
 }

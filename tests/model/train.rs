@@ -6,7 +6,7 @@ use candle_core::{D, DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
 use densenet_arch::networks;
 use densenet_converters::{Fate, Options as ConvertOptions, Source, convert};
-use densenet_engine::train::{Options, Trainer, initial_weights};
+use densenet_engine::train::{Options, Targets, Trainer, initial_weights};
 use densenet_engine::{Convolutions, Isa, Shape};
 use densenet_zoo::model::DenseNet;
 use densenet_zoo::parity::Difference;
@@ -140,7 +140,7 @@ fn a_step_is_torch7_s_and_pytorch_s() {
                 let mut trainer = trainer(&reference, &options, 2);
                 let mut losses = Vec::new();
                 for step in 0..reference.losses.len().min(5) {
-                    let found = trainer.step(&reference.images, &reference.labels).unwrap();
+                    let found = trainer.step(&reference.images, Targets::Labels(&reference.labels)).unwrap();
                     losses.push(found.loss);
                     if step == 0 {
                         let difference = Difference::between(&found.logits, &reference.logits);
@@ -187,7 +187,7 @@ fn a_full_size_network_s_gradients_are_candle_s() {
     let pixel = |index: usize| ((index % 977) as f32 * 0.37).sin() + ((index / 224) as f32 * 0.05).cos();
     let images: Vec<f32> = (0..count * 3 * side * side).map(pixel).collect();
     let labels = [3, 777];
-    let step = trainer.accumulate(&images, &labels).unwrap();
+    let step = trainer.accumulate(&images, Targets::Labels(&labels)).unwrap();
 
     // candle knows no way back through this max-pool: the stem's weights are no variables of it.
     let (mut tensors, mut variables) = (HashMap::new(), HashMap::new());

@@ -8,6 +8,7 @@ mod object;
 mod paths;
 mod primitive;
 mod print;
+mod resume;
 mod units;
 
 use crate::alloc::Budget;
@@ -19,6 +20,7 @@ use primitive::Encoding;
 
 pub(crate) use network::{Part, find};
 pub(crate) use paths::Found;
+pub use resume::{Latest, OptimState};
 
 pub(crate) const FORMAT: &str = "torch7";
 

@@ -12,7 +12,7 @@ use crate::kernels::train::mix;
 /// Convolutions are normal with a deviation of √(2 / (kernel height · kernel width · outputs)) (He et al., arXiv 1502.01852, over
 /// the outputs), norms 1 and 0, running statistics 0 and 1, the classifier's weights uniform within 1 / √inputs and its
 /// bias 0. The same seed gives the same weights.
-pub fn initial_weights(config: &Config, seed: u64) -> impl FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)> {
+pub fn initial_weights(config: &Config, seed: u64) -> impl FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)> + use<> {
     let params: HashMap<_, _> = config.params().into_iter().map(|param| (param.name.clone(), param)).collect();
     move |name| {
         let param = params.get(name)?;

@@ -8,15 +8,15 @@
 //! # fn main() -> Result<(), densenet_engine::Error> {
 //! use densenet_arch::Config;
 //! use densenet_engine::Shape;
-//! use densenet_engine::train::{Options, Schedule, Trainer, initial_weights};
+//! use densenet_engine::train::{Options, Schedule, Targets, Trainer, initial_weights};
 //!
 //! let config = Config::cifar_bc(10, 4).unwrap();
 //! let shape = Shape { height: 8, width: 8, batch: 2, threads: 1 };
 //! let options = Options { schedule: Schedule::constant(0.01), ..Options::default() };
 //! let mut trainer = Trainer::new(&config, initial_weights(&config, 1), shape, &options)?;
 //! let images: Vec<f32> = (0..2 * 3 * 64).map(|index| (index as f32).sin()).collect();
-//! let first = trainer.step(&images, &[0, 1])?;
-//! let second = trainer.step(&images, &[0, 1])?;
+//! let first = trainer.step(&images, Targets::Labels(&[0, 1]))?;
+//! let second = trainer.step(&images, Targets::Labels(&[0, 1]))?;
 //! assert!(second.loss < first.loss);
 //! let plan = trainer.plan(&densenet_engine::Options::default())?; // for evaluation
 //! # assert_eq!(plan.config(), &config);
@@ -110,6 +110,7 @@ mod schedule;
 pub(crate) mod statistics;
 mod stem;
 mod store;
+mod targets;
 mod three;
 mod trainer;
 
@@ -117,6 +118,7 @@ pub use init::initial_weights;
 pub use optimiser::Optimiser;
 pub use options::{Options, Part};
 pub use schedule::{Curve, Schedule};
+pub use targets::Targets;
 pub use trainer::{Progress, Step, Trainer};
 
 use pass::Core;

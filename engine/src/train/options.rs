@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use densenet_arch::{Config, Param};
+
 use super::{Optimiser, Schedule};
 use crate::{Convolutions, Error, Isa};
 
@@ -27,11 +29,17 @@ pub struct Options {
     pub decay_norms: bool,
     /// The longest gradient: a longer one, over all weights, is scaled down to it.
     pub clip: Option<f64>,
-    /// What the labels' share of the target goes down by (arXiv 1512.00567, section 7).
+    /// What the labels' share of the target goes down by (arXiv 1512.00567, section 7). Findings are taken as they are.
     pub label_smoothing: f64,
+    /// How much each class counts in the loss; `None`: 1. Of labels the weight of the image's, by which the mean is taken,
+    /// as in torch's `CrossEntropyLoss(weight)`; of findings that are present, as in its `BCEWithLogitsLoss(pos_weight)`.
+    pub class_weights: Option<Vec<f32>>,
     /// The first part that is trained. Those before it keep their weights and statistics, run as in evaluation and get
     /// no gradient.
     pub first_trained: Part,
+    /// What the learning rate of a part is multiplied by, 1 for those that are not named. A rate of 0 stops the weights,
+    /// `first_trained` the statistics too.
+    pub rates: Vec<(Part, f64)>,
     /// The share that the averaged weights keep at each update, 0.999 or so; `None`: there are none.
     pub average: Option<f64>,
     /// What dropout is drawn from.
@@ -51,7 +59,9 @@ impl Default for Options {
             decay_norms: true,
             clip: None,
             label_smoothing: 0.0,
+            class_weights: None,
             first_trained: Part::Stem,
+            rates: Vec::new(),
             average: None,
             seed: 0,
         }
@@ -59,11 +69,14 @@ impl Default for Options {
 }
 
 impl Options {
+    /// What the learning rate of a part is multiplied by.
+    pub(crate) fn rate_of(&self, part: Part) -> f64 {
+        self.rates.iter().find(|&&(named, _)| named == part).map_or(1.0, |&(_, factor)| factor)
+    }
+
     /// Refuses values that make no sense.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        let check = |field, value: f64, ok: bool, must| {
-            if ok { Ok(()) } else { Err(Error::Setting { field, value: value.to_string(), must }) }
-        };
+    pub(crate) fn check(&self, config: &Config) -> Result<(), Error> {
+        let check = |field, value: f64, ok: bool, must| if ok { Ok(()) } else { refuse(field, value, must) };
         let level = self.memory_level;
         check("memory_level", f64::from(level), level <= 4, "from 0 to 4")?;
         let share = |field, value: f64| check(field, value, (0.0..1.0).contains(&value), "at least 0 and below 1");
@@ -74,6 +87,20 @@ impl Options {
         share("label_smoothing", self.label_smoothing)?;
         self.clip.map_or(Ok(()), |clip| positive("clip", clip))?;
         self.average.map_or(Ok(()), |average| share("average", average))?;
+        if let Some(weights) = &self.class_weights {
+            let (found, classes) = (weights.len(), config.num_classes);
+            if found != classes {
+                return refuse("class_weights", format!("{found} values for {classes} classes"), "one value a class");
+            }
+            weights.iter().try_for_each(|&weight| at_least_0("class_weights", f64::from(weight)))?;
+        }
+        for (at, &(part, factor)) in self.rates.iter().enumerate() {
+            part.index("rates", config)?;
+            at_least_0("rates", factor)?;
+            if self.rates[..at].iter().any(|&(other, _)| other == part) {
+                return refuse("rates", format!("two factors for {part}"), "one factor a part");
+            }
+        }
         match self.optimiser {
             Optimiser::Sgd { momentum, dampening, nesterov } => {
                 share("momentum", momentum)?;
@@ -117,20 +144,24 @@ impl Part {
         }
     }
 
-    /// Its place among the parts of a network of so many blocks.
-    pub(crate) fn index(self, blocks: usize) -> Result<usize, Error> {
-        let index = match self {
-            Self::Stem => 0,
-            Self::Block(number) if (1..=blocks).contains(&number) => 2 * number - 1,
-            Self::Transition(number) if (1..blocks).contains(&number) => 2 * number,
-            Self::Norm => 2 * blocks,
-            Self::Classifier => 2 * blocks + 1,
-            Self::Block(_) | Self::Transition(_) => {
-                let value = self.to_string();
-                return Err(Error::Setting { field: "first_trained", value, must: "a part of the network" });
-            }
-        };
-        Ok(index)
+    /// The part that has a tensor.
+    pub(crate) fn with(param: &Param) -> Self {
+        let module = param.name.split('.').find(|&module| module != "features").unwrap_or_default();
+        // Of the rest there is norm0, which is the stem's.
+        Self::named(module).unwrap_or(Self::Stem)
+    }
+
+    /// Its place among the parts of a network; an error that names the option where it has no such part.
+    pub(crate) fn index(self, field: &'static str, config: &Config) -> Result<usize, Error> {
+        let blocks = config.block_config.len();
+        match self {
+            Self::Stem => Ok(0),
+            Self::Block(number) if (1..=blocks).contains(&number) => Ok(2 * number - 1),
+            Self::Transition(number) if (1..blocks).contains(&number) => Ok(2 * number),
+            Self::Norm => Ok(2 * blocks),
+            Self::Classifier => Ok(2 * blocks + 1),
+            Self::Block(_) | Self::Transition(_) => refuse(field, self, "a part of the network"),
+        }
     }
 }
 
@@ -146,28 +177,34 @@ impl fmt::Display for Part {
     }
 }
 
+fn refuse<T>(field: &'static str, value: impl fmt::Display, must: &'static str) -> Result<T, Error> {
+    Err(Error::Setting { field, value: value.to_string(), must })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn parts_have_torchvision_s_names() {
+        let config = Config::imagenet(&[1, 2], 12, 20);
         let parts = [Part::Stem, Part::Block(1), Part::Transition(1), Part::Block(2), Part::Norm, Part::Classifier];
         for (index, part) in parts.into_iter().enumerate() {
             assert_eq!(Part::named(&part.to_string()), Some(part));
-            assert_eq!(part.index(2).unwrap(), index);
+            assert_eq!(part.index("first_trained", &config).unwrap(), index);
         }
         assert_eq!(Part::named("denseblock0"), None);
         assert_eq!(Part::named("denseblockx"), None);
         assert_eq!(
-            Part::Transition(2).index(2).unwrap_err().to_string(),
+            Part::Transition(2).index("first_trained", &config).unwrap_err().to_string(),
             "first_trained is transition2; it must be a part of the network"
         );
     }
 
     #[test]
     fn settings_out_of_range_are_named() {
-        let refused = |options: Options| options.check().unwrap_err().to_string();
+        let config = Config::imagenet(&[1, 2], 12, 20).with_classes(3);
+        let refused = |options: Options| options.check(&config).unwrap_err().to_string();
         assert_eq!(
             refused(Options { memory_level: 5, ..Options::default() }),
             "memory_level is 5; it must be from 0 to 4"
@@ -177,16 +214,33 @@ mod tests {
             refused(Options { optimiser, ..Options::default() }),
             "momentum is 0; it must be above 0 for nesterov, and dampening 0"
         );
+        let class_weights = Some(vec![1.0; 4]);
+        assert_eq!(
+            refused(Options { class_weights, ..Options::default() }),
+            "class_weights is 4 values for 3 classes; it must be one value a class"
+        );
+        let of = |rates: &[(Part, f64)]| refused(Options { rates: rates.to_vec(), ..Options::default() });
+        assert_eq!(
+            of(&[(Part::Norm, 0.1), (Part::Block(3), 0.1)]),
+            "rates is denseblock3; it must be a part of the network"
+        );
+        assert_eq!(
+            of(&[(Part::Norm, 0.1), (Part::Norm, 0.2)]),
+            "rates is two factors for norm5; it must be one factor a part"
+        );
+        assert_eq!(of(&[(Part::Norm, -1.0)]), "rates is -1; it must be at least 0");
         for bad in [
             Options { weight_decay: -1.0, ..Options::default() },
             Options { label_smoothing: 1.0, ..Options::default() },
+            Options { class_weights: Some(vec![1.0, f32::NAN, 1.0]), ..Options::default() },
+            Options { class_weights: Some(vec![1.0, 1.0, -1.0]), ..Options::default() },
             Options { clip: Some(0.0), ..Options::default() },
             Options { average: Some(f64::NAN), ..Options::default() },
             Options { schedule: Schedule::constant(f64::INFINITY), ..Options::default() },
             Options { optimiser: Optimiser::AdamW { beta1: 0.9, beta2: 1.0, eps: 1e-8 }, ..Options::default() },
         ] {
-            assert!(bad.check().is_err(), "{bad:?}");
+            assert!(bad.check(&config).is_err(), "{bad:?}");
         }
-        assert!(Options::default().check().is_ok());
+        assert!(Options::default().check(&config).is_ok());
     }
 }

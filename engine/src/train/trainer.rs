@@ -3,16 +3,16 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use densenet_arch::{Config, Param, Role, Rounding};
+use densenet_arch::{Config, Role, Rounding};
 use rayon::ThreadPool;
 
 use super::batch::{Batch, Sizes, Team};
-use super::loss::cross_entropy;
+use super::loss::Loss;
 use super::network::Network;
 use super::optimiser::{Change, norm};
 use super::pass::{Core, Pass};
 use super::store::Store;
-use super::{Options, Part};
+use super::{Options, Part, Targets};
 use crate::fold::Source;
 use crate::{Error, Isa, Plan, Shape};
 
@@ -62,11 +62,11 @@ impl Trainer {
         if config.pooling == Rounding::Ceil {
             return Err(Error::Setting { field: "pooling", value: "ceil".into(), must: "floor" });
         }
-        options.check()?;
+        options.check(config)?;
         shape.check(config)?;
         let backend = Isa::backend_of(options.isa)?;
         let blocks = config.block_config.len();
-        let part = options.first_trained.index(blocks)?;
+        let part = options.first_trained.index("first_trained", config)?;
         let mut source = Source(&mut weights);
         let params = config.params();
         let of = |keep: fn(&Role) -> bool| params.iter().filter(move |param| keep(&param.role)).cloned();
@@ -76,7 +76,7 @@ impl Trainer {
         let size = (shape.height, shape.width);
         let sizes = Sizes::new(config, &network, size, part, options.memory_level < 4);
         let batch = Batch::new(config, &network, &sizes, shape.batch)?;
-        let first = parameters.tensors.iter().find(|(param, _)| part_of(param, blocks) >= part);
+        let first = parameters.tensors.iter().find(|(param, _)| Part::with(param) == options.first_trained);
         let first = first.map_or(0, |(_, range)| range.start);
         let count = parameters.values.len();
         let average = options.average.map(|_| (parameters.values.clone(), running.values.clone()));
@@ -100,13 +100,13 @@ impl Trainer {
     }
 
     /// Trains on a batch: forward, backward, update. Images are (n, channels, height, width) for any n up to the planned
-    /// batch, normalised; a label for each, from 0.
+    /// batch, normalised.
     ///
     /// # Errors
     ///
     /// As [`accumulate`](Self::accumulate) and [`update`](Self::update).
-    pub fn step(&mut self, images: &[f32], labels: &[usize]) -> Result<Step, Error> {
-        let step = self.accumulate(images, labels)?;
+    pub fn step(&mut self, images: &[f32], targets: Targets<'_>) -> Result<Step, Error> {
+        let step = self.accumulate(images, targets)?;
         self.update()?;
         Ok(step)
     }
@@ -118,18 +118,20 @@ impl Trainer {
     ///
     /// A batch that does not fit, a loss that is not finite ([`Error::Diverged`]), and a thread that panicked. No weight and
     /// no statistic has changed then.
-    pub fn accumulate(&mut self, images: &[f32], labels: &[usize]) -> Result<Step, Error> {
-        self.check(images, labels)?;
+    pub fn accumulate(&mut self, images: &[f32], targets: Targets<'_>) -> Result<Step, Error> {
+        let count = self.check(images, targets)?;
         let Self { core, pool, options, .. } = self;
-        core.batch.take(labels.len());
+        core.batch.take(count);
         if self.batches == 0 {
             core.gradients.fill(0.0);
         }
+        let (classes, smoothing) = (core.config.num_classes, options.label_smoothing);
+        let loss = Loss { classes, class_weights: options.class_weights.as_deref(), smoothing };
         let step = catch(pool, || {
             core.forward(images);
             let logits = core.classify();
             let mut gradient = logits.clone();
-            let loss = cross_entropy(&mut gradient, labels, options.label_smoothing);
+            let loss = loss.of(&mut gradient, targets);
             if !loss.is_finite() {
                 return Err(Error::Diverged("loss"));
             }
@@ -169,6 +171,7 @@ impl Trainer {
             for (param, range) in core.parameters.tensors.iter().filter(|(_, range)| range.start >= *first) {
                 let spared = !options.decay_norms && param.shape.len() == 1;
                 let decay = if spared { 0.0 } else { options.weight_decay };
+                let rate = rate * options.rate_of(Part::with(param));
                 let change = Change { rate, factor, decay, update: *updates };
                 let (values, gradients) = (&mut core.parameters.values, &core.gradients);
                 options.optimiser.update(range.clone(), values, gradients, memory, change);
@@ -183,8 +186,8 @@ impl Trainer {
         Ok(length)
     }
 
-    /// Refuses a batch that does not fit.
-    fn check(&self, images: &[f32], labels: &[usize]) -> Result<(), Error> {
+    /// How many images a batch has; refuses one that does not fit.
+    fn check(&self, images: &[f32], targets: Targets<'_>) -> Result<usize, Error> {
         let Shape { height, width, batch, .. } = self.shape;
         let Config { in_channels, num_classes, .. } = self.core.config;
         let image = in_channels * height * width;
@@ -192,18 +195,13 @@ impl Trainer {
         if !(1..=batch).contains(&count) || count * image != images.len() {
             return Err(Error::InputLength { found: images.len(), image, batch });
         }
-        if labels.len() != count {
-            return Err(Error::Labels { found: labels.len(), images: count });
-        }
-        if let Some(&label) = labels.iter().find(|&&label| label >= num_classes) {
-            return Err(Error::Label { label, classes: num_classes });
-        }
+        targets.check(count, num_classes)?;
         let last = self.core.config.block_config.len() - 1;
         // Only the classifier does without the batch's statistics.
         if count * self.core.sizes.pixels(last) < 2 && self.options.first_trained != Part::Classifier {
             return Err(Error::FewValues);
         }
-        Ok(())
+        Ok(count)
     }
 
     /// A weight or a running statistic by torchvision's name: its shape and values.
@@ -351,13 +349,6 @@ fn pool(threads: usize) -> Result<ThreadPool, Error> {
     pool.map_err(|error| Error::Thread(std::io::Error::other(error)))
 }
 
-/// The number of the part of the network that has a tensor.
-fn part_of(param: &Param, blocks: usize) -> usize {
-    let module = param.name.split('.').find(|&module| module != "features").unwrap_or_default();
-    // Of the rest there is norm0, which is the stem's.
-    Part::named(module).and_then(|part| part.index(blocks).ok()).unwrap_or(0)
-}
-
 fn move_average(average: &mut [f32], values: &[f32], share: f64) {
     for (average, &value) in average.iter_mut().zip(values) {
         *average = (share * f64::from(*average) + (1.0 - share) * f64::from(value)) as f32;
@@ -378,13 +369,13 @@ mod tests {
         let config = Config::cifar_bc(10, 12).unwrap();
         let shape = Shape { height: 8, width: 8, batch: 8, threads: 3 };
         let mut trainer = Trainer::new(&config, initial_weights(&config, 1), shape, &Options::default()).unwrap();
-        let (images, labels) = (vec![0.5; 8 * 3 * 64], [0, 1, 2, 3, 4, 5, 6, 7]);
+        let (images, labels) = (vec![0.5; 8 * 3 * 64], Targets::Labels(&[0, 1, 2, 3, 4, 5, 6, 7]));
         let map = std::mem::take(&mut trainer.core.batch.images_mut()[5].maps[1]);
         let weights = trainer.core.parameters.values.clone();
-        assert!(matches!(trainer.step(&images, &labels), Err(Error::Panicked)));
+        assert!(matches!(trainer.step(&images, labels), Err(Error::Panicked)));
         assert_eq!(trainer.core.parameters.values, weights);
         // The threads are still there.
         trainer.core.batch.images_mut()[5].maps[1] = map;
-        trainer.step(&images, &labels).unwrap();
+        trainer.step(&images, labels).unwrap();
     }
 }

@@ -1,0 +1,203 @@
+//! A training on the terminal: a bar within an epoch and a line after it, checkpoints, and what it came to.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use densenet_zoo::metrics::Rate;
+use densenet_zoo::train::{Advance, Epoch, Folder, Kept, Moment, Run, Score, State};
+use densenet_zoo::{Error, Result, memory};
+use serde_json::{Value, json};
+
+use super::{Format, output, progress};
+
+/// How often an epoch that takes long is saved within.
+const SAVE_EVERY: Duration = Duration::from_secs(600);
+
+/// Set by Ctrl-C and SIGTERM.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Trains to the end and prints what came of it on stdout.
+pub(super) fn to_the_end(mut run: Run, mut folder: Option<Folder>, format: Format) -> Result<()> {
+    // Fails only where a handler stands already.
+    let _ = ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    });
+    introduce(&run);
+    if let Some(folder) = &mut folder {
+        folder.note(&header(&run));
+        run.state().history.iter().for_each(|epoch| folder.note(&json!(epoch)));
+    }
+    loop {
+        match advance(&mut run).map_err(|error| with_checkpoint(error, folder.as_ref(), &run))? {
+            Advance::Done => break,
+            Advance::Paused => {
+                if let Some(folder) = &folder {
+                    folder.save(Kept::Last, run.checkpoint())?;
+                }
+                if STOP.load(Ordering::Relaxed) {
+                    return Err(interrupted(folder.as_ref(), &run));
+                }
+            }
+            Advance::Epoch(epoch) => {
+                eprintln!("{}", line(&epoch, run.state()));
+                if let Some(folder) = &mut folder {
+                    keep(folder, &run, &epoch)?;
+                }
+            }
+        }
+    }
+    report(&run, folder.as_ref(), format)
+}
+
+/// Writes all that is kept after an epoch. The checkpoint comes behind the network: where it is cut off between them, the
+/// epoch is done once more, to the same bits.
+fn keep(folder: &mut Folder, run: &Run, epoch: &Epoch) -> Result<()> {
+    if run.best().is_some_and(|best| best.epoch == epoch.epoch) {
+        folder.save(Kept::Best, run.checkpoint())?;
+    }
+    folder.save(Kept::Last, run.checkpoint())?;
+    folder.note(&json!(epoch));
+    folder.save_metrics()
+}
+
+/// To the end of the epoch, with a bar; or to where it has to be saved.
+fn advance(run: &mut Run) -> Result<Advance> {
+    let (begun, (images, _), epochs) = (Instant::now(), run.images(), run.state().recipe.epochs);
+    let before = run.state().position.images;
+    let bar = progress::images(images);
+    let advance = run.advance(|moment: &Moment| {
+        bar.set_position(moment.images as u64);
+        let rate = (moment.images - before) as f64 / begun.elapsed().as_secs_f64();
+        let error = moment.error.map_or_else(String::new, |error| format!("error {error:.2} %  "));
+        let memory = memory::peak_mib().map_or_else(String::new, |mib| format!("  {mib:.0} MiB"));
+        bar.set_message(format!(
+            "epoch {}/{epochs}  loss {:.4}  {error}{rate:.0} images/s{memory}",
+            moment.epoch, moment.loss
+        ));
+        !STOP.load(Ordering::Relaxed) && begun.elapsed() < SAVE_EVERY
+    });
+    bar.finish_and_clear();
+    advance
+}
+
+fn introduce(run: &Run) {
+    let (training, validation) = run.images();
+    let (state, learner) = (run.state(), run.learner());
+    let goes_on = match (state.done(), state.position.step) {
+        (0, 0) => String::new(),
+        (epochs, steps) => format!("; going on after {epochs} epochs and {steps} steps"),
+    };
+    eprintln!(
+        "{}: {training} images to train on, {validation} for the error; {}{goes_on}",
+        learner.config().name(),
+        learner.name()
+    );
+}
+
+fn interrupted(folder: Option<&Folder>, run: &Run) -> Error {
+    let state = run.state();
+    let (epoch, step) = (state.done() + 1, state.position.step);
+    let kept = match folder {
+        Some(folder) => format!("`densenet-zoo train --resume {}` goes on from there", folder.path().display()),
+        None => "nothing is kept without --out".to_owned(),
+    };
+    Error::Interrupted(format!("stopped in epoch {epoch} after {step} steps; {kept}"))
+}
+
+/// A run that diverged, with what it left.
+fn with_checkpoint(error: Error, folder: Option<&Folder>, run: &Run) -> Error {
+    match (&error, folder, run.state().done()) {
+        (Error::Diverged { .. }, Some(folder), epochs) if epochs > 0 => {
+            Error::Negative(format!("{error}; {} is of epoch {epochs}", folder.file(Kept::Last).display()))
+        }
+        _ => error,
+    }
+}
+
+/// All that the run is made by: the first line of its figures.
+fn header(run: &Run) -> Value {
+    let (state, (training, validation)) = (run.state(), run.images());
+    json!({
+        "tool": concat!("densenet-zoo ", env!("CARGO_PKG_VERSION")),
+        "architecture": state.recipe.config.name(),
+        "recipe": state.recipe,
+        "seed": state.seed,
+        "learner": state.learner,
+        "source": state.source,
+        "origin": state.origin,
+        "images": {"training": training, "validation": validation},
+    })
+}
+
+fn report(run: &Run, folder: Option<&Folder>, format: Format) -> Result<()> {
+    let none = || Error::Usage("no epoch to train for".into());
+    let (best, last) = (run.best().ok_or_else(none)?, run.state().history.last().ok_or_else(none)?);
+    let file = |which| folder.map(|folder| folder.file(which).display().to_string());
+    let (_, images) = run.images();
+    let chosen =
+        format!("the best epoch was chosen on these same {images} images; its error is lower than on new ones");
+    if format == Format::Json {
+        let epoch = |epoch: &Epoch, which| {
+            let mut value = json!(epoch);
+            value["file"] = json!(file(which));
+            value
+        };
+        let mut result = header(run);
+        result["best"] = epoch(best, Kept::Best);
+        result["last"] = epoch(last, Kept::Last);
+        result["note"] = json!(chosen);
+        return output::print_json(&result);
+    }
+    let row = |name: &str, epoch: &Epoch, which| {
+        let file = file(which).map_or_else(String::new, |file| format!("  {file}"));
+        format!("{name}  epoch {:>3}  {}{file}", epoch.epoch, score(&epoch.score))
+    };
+    output::print(&format!(
+        "{}\n{}\n{} s; {chosen}",
+        row("best", best, Kept::Best),
+        row("last", last, Kept::Last),
+        last.seconds.round()
+    ))
+}
+
+fn line(epoch: &Epoch, state: &State) -> String {
+    let epochs = state.recipe.epochs;
+    let left = epoch.seconds / state.history.len() as f64 * state.left() as f64;
+    let Score::Error { error: Rate { wrong, of, percent, .. }, .. } = &epoch.score;
+    format!(
+        "epoch {:>3}/{epochs}  lr {}  loss {:.4}  error {percent:.3} % ({wrong} of {of})  {:.0} images/s  {} left",
+        epoch.epoch,
+        // A tenth of a tenth, without the last bit's noise.
+        (epoch.rate * 1e9).round() / 1e9,
+        epoch.loss,
+        epoch.images_per_s,
+        clock(left)
+    )
+}
+
+fn score(score: &Score) -> String {
+    let Score::Error { error: Rate { wrong, of, percent, low, high }, .. } = score;
+    format!("top-1 error {percent:.3} % ({wrong} of {of}; 95 % interval {low:.2} to {high:.2})")
+}
+
+/// Hours, minutes and seconds.
+fn clock(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_left_is_read_as_on_a_clock() {
+        assert_eq!(
+            [0.4, 59.6, 3599.0, 3600.0, 360_061.0].map(clock),
+            ["0:00", "1:00", "59:59", "1:00:00", "100:01:01"]
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! What computes a training: the engine on the CPU, or another device behind the same trait.
+
+use std::borrow::Cow;
+
+use densenet_arch::Config;
+use densenet_engine::train::{Options, Progress, Step, Targets, Trainer};
+use densenet_engine::{Convolutions, Shape};
+
+use super::{Recipe, Settings};
+use crate::error::Result;
+use crate::runner::Runner;
+
+/// A network in training.
+pub trait Learner {
+    /// Trains on a batch: forward, backward, update. Images are (n, channels, height, width), normalised, for any n up to
+    /// the recipe's batch.
+    ///
+    /// # Errors
+    ///
+    /// [`densenet_engine::Error::Diverged`] where a number leaves the range of floats; no weight has changed then.
+    fn step(&mut self, images: &[f32], targets: Targets) -> Result<Step, densenet_engine::Error>;
+
+    /// The network to be evaluated: the averaged one, where weights are averaged.
+    fn runner(&self) -> Result<Runner>;
+
+    /// Shape and values of a tensor of that network, by torchvision's name.
+    fn weight(&self, name: &str) -> Option<Entry<'_>>;
+
+    /// All that it needs to go on as if it had never stopped, together with [`progress`](Self::progress). The weights have
+    /// torchvision's names; what an optimiser remembers of one is `optimiser.KIND.NAME`, an averaged one `average.NAME`.
+    fn state(&self) -> Vec<Entry<'_>>;
+
+    /// How far it is.
+    fn progress(&self) -> Progress;
+
+    /// Goes on from a state: `tensors` gives shape and values by its names. Nothing has changed after an error.
+    fn restore(&mut self, tensors: &mut Tensors, progress: Progress) -> Result<()>;
+
+    /// The learning rate of the next step.
+    fn rate(&self) -> f64;
+
+    /// The sizes that it was built from.
+    fn config(&self) -> &Config;
+
+    /// What computes it, recorded with the run: `engine, avx512, fast`.
+    fn name(&self) -> String;
+}
+
+/// Shape and values of a tensor by its name, if there is one.
+pub type Tensors<'t> = dyn FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)> + 't;
+
+/// A named tensor.
+#[derive(Clone, Debug)]
+pub struct Entry<'a> {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Cow<'a, [usize]>,
+    /// Its values, row by row.
+    pub values: Cow<'a, [f32]>,
+}
+
+/// The engine's trainer.
+#[derive(Debug)]
+pub struct Engine {
+    trainer: Trainer,
+    convolutions: Convolutions,
+}
+
+impl Engine {
+    /// Takes the first weights and makes all buffers; an epoch has so many steps.
+    pub fn new(recipe: &Recipe, settings: &Settings, steps: usize, weights: &mut Tensors) -> Result<Self> {
+        let side = recipe.protocol.crop;
+        let options = Options {
+            convolutions: settings.convolutions,
+            memory_level: settings.memory_level,
+            seed: settings.seed,
+            ..recipe.options(steps)?
+        };
+        let shape = Shape { height: side, width: side, batch: recipe.batch, threads: settings.threads };
+        let trainer = Trainer::new(&recipe.config, weights, shape, &options)?;
+        Ok(Self { trainer, convolutions: settings.convolutions })
+    }
+}
+
+impl Learner for Engine {
+    fn step(&mut self, images: &[f32], targets: Targets) -> Result<Step, densenet_engine::Error> {
+        self.trainer.step(images, targets)
+    }
+
+    /// With the fast convolutions, as `eval` has them.
+    fn runner(&self) -> Result<Runner> {
+        let Shape { height, width, threads, .. } = self.trainer.shape();
+        let options = densenet_engine::Options {
+            convolutions: Convolutions::Fast,
+            input: Some((height, width)),
+            ..densenet_engine::Options::default()
+        };
+        Ok(Runner::of_plan(self.trainer.averaged_plan(&options)?, threads))
+    }
+
+    fn weight(&self, name: &str) -> Option<Entry<'_>> {
+        let tensor = self.trainer.averaged_tensor(name).or_else(|| self.trainer.tensor(name));
+        tensor.map(|(shape, values)| borrowed(name.to_owned(), shape, values))
+    }
+
+    fn state(&self) -> Vec<Entry<'_>> {
+        self.trainer.state().map(|(name, shape, values)| borrowed(name, shape, values)).collect()
+    }
+
+    fn progress(&self) -> Progress {
+        self.trainer.progress()
+    }
+
+    fn restore(&mut self, tensors: &mut Tensors, progress: Progress) -> Result<()> {
+        Ok(self.trainer.restore(tensors, progress)?)
+    }
+
+    fn rate(&self) -> f64 {
+        self.trainer.rate()
+    }
+
+    fn config(&self) -> &Config {
+        self.trainer.config()
+    }
+
+    fn name(&self) -> String {
+        let convolutions = match self.convolutions {
+            Convolutions::Exact => "exact",
+            Convolutions::Fast => "fast",
+        };
+        format!("engine, {}, {convolutions}", self.trainer.isa())
+    }
+}
+
+fn borrowed<'a>(name: String, shape: &'a [usize], values: &'a [f32]) -> Entry<'a> {
+    Entry { name, shape: Cow::Borrowed(shape), values: Cow::Borrowed(values) }
+}

@@ -1,0 +1,382 @@
+//! A run: epochs of steps, each followed by a look at the validation images.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use densenet_engine::{Convolutions, train};
+
+use super::Draws;
+use super::checkpoint::{Checkpoint, Position, State, fingerprint};
+use super::epoch::{Epoch, Score, best};
+use super::labelled::{Labelled, Targets};
+use super::learner::{Learner, Tensors};
+use crate::data::loader::ahead;
+use crate::data::transform::Transform;
+use crate::error::{Error, Result};
+use crate::eval::{Setup, Shard, evaluate};
+use crate::memory;
+use crate::metrics::Summary;
+
+/// What a run is told beside its recipe. The seed alone changes what comes out, and the convolutions its last bits.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// What the first weights, the order of the images and their augmentation are drawn from.
+    pub seed: u64,
+    /// Threads that work at once.
+    pub threads: usize,
+    /// As the engine's options have it, 0 to 4.
+    pub memory_level: u8,
+    /// How 3x3 convolutions are computed in training; the error is measured with the fast ones, as `eval` does.
+    pub convolutions: Convolutions,
+}
+
+/// What the first draw is for: parts of the draws' key.
+const ORDER: u64 = 1;
+const AUGMENT: u64 = 2;
+
+/// A network in training with its data.
+pub struct Run {
+    state: State,
+    threads: usize,
+    learner: Box<dyn Learner>,
+    transform: Transform,
+    training: Labelled,
+    validation: Labelled,
+    /// Since when `state.seconds` has to be added to.
+    since: Instant,
+}
+
+/// Where an epoch is.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// From 1.
+    pub epoch: usize,
+    /// Images of it that were shown.
+    pub images: usize,
+    /// The loss over them.
+    pub loss: f64,
+    /// The share of them that was taken for another class, in percent.
+    pub error: Option<f64>,
+}
+
+/// How far [`Run::advance`] came.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Advance {
+    /// To the end of an epoch.
+    Epoch(Epoch),
+    /// To where it was told to pause, within an epoch.
+    Paused,
+    /// All epochs are done, or none of the last few was better.
+    Done,
+}
+
+impl Run {
+    /// Begins a run. `state` is new, or a checkpoint's, whose tensors then come with it.
+    ///
+    /// # Errors
+    ///
+    /// Data that are not those of the checkpoint, or tensors that are not this network's.
+    pub fn new(
+        mut state: State,
+        threads: usize,
+        mut learner: Box<dyn Learner>,
+        (training, validation): (Labelled, Labelled),
+        tensors: Option<&mut Tensors>,
+    ) -> Result<Self> {
+        let transform = Transform::new(&state.recipe.protocol, state.recipe.config.in_channels)?;
+        let data = fingerprint(&training, &validation);
+        if let Some(tensors) = tensors {
+            if !state.data_sha256.is_empty() && state.data_sha256 != data {
+                let reason =
+                    "the images and labels are not those that the checkpoint was trained on; give the same --data";
+                return Err(Error::Usage(reason.into()));
+            }
+            learner.restore(tensors, state.position.progress())?;
+        }
+        state.data_sha256 = data;
+        Ok(Self { state, threads, learner, transform, training, validation, since: Instant::now() })
+    }
+
+    /// Trains to the end of the epoch under way, each image shown once in a new order, and measures the error.
+    /// `observe` is told of every step, and ends it between two by `false`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Diverged`] where the numbers leave the range of floats, and an image that cannot be read.
+    pub fn advance(&mut self, mut observe: impl FnMut(&Moment) -> bool) -> Result<Advance> {
+        if self.is_done() {
+            return Ok(Advance::Done);
+        }
+        if self.state.position.step == 0 {
+            self.state.position.rate = self.learner.rate();
+        }
+        let begun = (Instant::now(), self.state.position.images);
+        let outcome = self.train(&mut observe);
+        self.state.position.note(self.learner.progress());
+        if !outcome? {
+            self.clock();
+            return Ok(Advance::Paused);
+        }
+        let images_per_s = (self.training.len() - begun.1) as f64 / begun.0.elapsed().as_secs_f64();
+        let (validation_loss, score) = self.validate()?;
+        self.clock();
+        let epoch = self.state.done() + 1;
+        let Position { rate, loss, wrong, images, .. } = self.state.position;
+        let share = |sum: f64| sum / images as f64;
+        let epoch = Epoch {
+            epoch,
+            rate,
+            loss: share(loss),
+            train_error: wrong.map(|wrong| 100.0 * share(wrong as f64)),
+            validation_loss,
+            score,
+            images_per_s,
+            seconds: self.state.seconds,
+            memory_mib: memory::peak_mib(),
+        };
+        self.state.position = Position::of(self.learner.progress());
+        self.state.history.push(epoch.clone());
+        Ok(Advance::Epoch(epoch))
+    }
+
+    /// Whether all epochs are done, or none of the last few was better.
+    fn is_done(&self) -> bool {
+        let late = |patience| self.best().is_some_and(|best| self.state.done() - best.epoch >= patience);
+        self.state.left() == 0 || self.state.recipe.patience.is_some_and(late)
+    }
+
+    /// Takes the steps that are left of the epoch; whether all of them.
+    fn train(&mut self, observe: &mut dyn FnMut(&Moment) -> bool) -> Result<bool> {
+        let Self { state, threads, learner, transform, training, .. } = self;
+        let (samples, epoch) = (&training.dataset.samples, state.done() + 1);
+        let State { recipe, position, seed, .. } = state;
+        let key = [*seed, epoch as u64];
+        let order = Draws::of(&[ORDER, key[0], key[1]]).permutation(samples.len());
+        let batches: Vec<&[usize]> = order.chunks(recipe.batch).skip(position.step).collect();
+        // What is prepared ahead is not worth it once the run ends.
+        let ended = AtomicBool::new(false);
+        let make = |number: usize, mut pixels: Vec<f32>| -> Result<(Vec<f32>, &[usize])> {
+            pixels.clear();
+            for &index in batches[number] {
+                if ended.load(Ordering::Relaxed) {
+                    break;
+                }
+                let sample = &samples[index];
+                let image = sample.image.pixels()?;
+                let mut draws = Draws::of(&[AUGMENT, key[0], key[1], index as u64]);
+                let appended = recipe.augmentation.append(&image, transform, &mut draws, &mut pixels);
+                appended.map_err(|error| error.of(&sample.id))?;
+            }
+            Ok((pixels, batches[number]))
+        };
+        let mut going = true;
+        ahead(batches.len(), *threads, make, |batch| {
+            let (pixels, batch) = batch?;
+            let (loss, wrong) = step(learner.as_mut(), &pixels, batch, &training.targets)
+                .map_err(|error| diverged(error, epoch, position.step + 1))
+                .inspect_err(|_| ended.store(true, Ordering::Relaxed))?;
+            position.step += 1;
+            position.images += batch.len();
+            position.loss += loss * batch.len() as f64;
+            position.wrong = wrong.map(|wrong| wrong + position.wrong.unwrap_or(0));
+            let share = |sum: f64| sum / position.images as f64;
+            going = observe(&Moment {
+                epoch,
+                images: position.images,
+                loss: share(position.loss),
+                error: position.wrong.map(|wrong| 100.0 * share(wrong as f64)),
+            });
+            ended.store(!going, Ordering::Relaxed);
+            Ok(going.then_some(pixels))
+        })?;
+        // Told to pause with the last step, it is at the end all the same.
+        Ok(self.state.position.images == self.training.len())
+    }
+
+    /// The validation images' loss and score, computed as `eval` computes them.
+    fn validate(&self) -> Result<(f64, Score)> {
+        let mut runner = self.learner.runner()?;
+        let classes: Vec<usize> = (0..self.validation.dataset.classes.len()).collect();
+        let setup = Setup {
+            dataset: &self.validation.dataset,
+            classes: &classes,
+            transform: &self.transform,
+            batch: self.state.recipe.batch,
+            threads: self.threads,
+            shard: Shard::WHOLE,
+            keep_outputs: false,
+            skip: 0,
+        };
+        let evaluation = evaluate(&mut runner, &setup, |_| Ok(()))?;
+        if let Some(bad) = evaluation.bad.first() {
+            return Err(Error::Negative(bad.reason.clone()));
+        }
+        let Summary { cross_entropy, top1_error, top5_error, .. } = Summary::of(&evaluation.predictions);
+        Ok((cross_entropy, Score::Error { error: top1_error, top5_error }))
+    }
+
+    /// Adds the time that has passed.
+    fn clock(&mut self) {
+        self.state.seconds += self.since.elapsed().as_secs_f64();
+        self.since = Instant::now();
+    }
+
+    /// All that it needs to go on from here.
+    pub fn checkpoint(&self) -> Checkpoint<'_> {
+        Checkpoint { state: &self.state, learner: self.learner.as_ref(), classes: &self.training.dataset.classes }
+    }
+
+    /// What it is and where.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The first epoch of those with the best score so far.
+    pub fn best(&self) -> Option<&Epoch> {
+        best(&self.state.history)
+    }
+
+    /// What computes it.
+    pub fn learner(&self) -> &dyn Learner {
+        self.learner.as_ref()
+    }
+
+    /// Images to train on, and to measure the error on.
+    pub fn images(&self) -> (usize, usize) {
+        (self.training.len(), self.validation.len())
+    }
+
+    /// The names of the classes.
+    pub fn classes(&self) -> &[String] {
+        &self.training.dataset.classes
+    }
+}
+
+/// A batch's loss, and how many of its images were taken for another class.
+fn step(
+    learner: &mut dyn Learner,
+    pixels: &[f32],
+    batch: &[usize],
+    targets: &Targets,
+) -> Result<(f64, Option<usize>), densenet_engine::Error> {
+    match targets {
+        Targets::Classes(classes) => {
+            let labels: Vec<usize> = batch.iter().map(|&index| classes[index]).collect();
+            let step = learner.step(pixels, train::Targets::Labels(&labels))?;
+            let rows = step.logits.chunks_exact(step.logits.len() / labels.len());
+            let wrong = rows.zip(&labels).filter(|(row, label)| row.iter().any(|value| *value > row[**label])).count();
+            Ok((step.loss, Some(wrong)))
+        }
+        Targets::Findings(findings) => {
+            let classes = learner.config().num_classes;
+            let rows = batch.iter().flat_map(|index| &findings[index * classes..][..classes]);
+            let step = learner.step(pixels, train::Targets::Findings(&rows.copied().collect::<Vec<_>>()))?;
+            Ok((step.loss, None))
+        }
+    }
+}
+
+fn diverged(error: densenet_engine::Error, epoch: usize, step: usize) -> Error {
+    match error {
+        densenet_engine::Error::Diverged(_) => Error::Diverged { epoch, step, source: error },
+        other => other.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::super::{Engine, Source, Stored, initial_weights};
+    use super::*;
+
+    /// The digits in steps of 144, ten an epoch, for two epochs.
+    fn state() -> (State, Settings) {
+        let recipe =
+            super::super::Recipe { epochs: 2, batch: 144, ..super::super::Recipe::preset("digits").unwrap().0 };
+        let settings = Settings { seed: 5, threads: 2, memory_level: 3, convolutions: Convolutions::Fast };
+        let source = Source::new("digits", None).unwrap();
+        (State::new(recipe, &settings, source, None), settings)
+    }
+
+    fn run(state: State, settings: Settings, from: Option<&mut Tensors>) -> Run {
+        let data = state.source.open().unwrap();
+        let mut weights = initial_weights(&state.recipe.config, settings.seed);
+        let learner = Engine::new(&state.recipe, &settings, 10, &mut weights).unwrap();
+        Run::new(state, settings.threads, Box::new(learner), data, from).unwrap()
+    }
+
+    /// Every tensor of the state, bit by bit, and what the epochs came to.
+    fn outcome(run: &Run) -> (HashMap<String, Vec<u32>>, Vec<(f64, Option<f64>, f64, Score)>) {
+        let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect();
+        let tensors =
+            run.learner().state().into_iter().map(|entry| (entry.name.clone(), bits(&entry.values))).collect();
+        let of = |epoch: &Epoch| (epoch.loss, epoch.train_error, epoch.validation_loss, epoch.score.clone());
+        (tensors, run.state().history.iter().map(of).collect())
+    }
+
+    #[test]
+    fn a_run_that_stopped_goes_on_to_the_same_bits() {
+        let (begin, settings) = state();
+        let mut straight = run(begin.clone(), settings, None);
+        let mut steps = 0;
+        while straight
+            .advance(|_| {
+                steps += 1;
+                true
+            })
+            .unwrap()
+            != Advance::Done
+        {}
+        assert_eq!((steps, straight.state().history.len()), (20, 2));
+        let expected = outcome(&straight);
+        assert_eq!(expected.0["optimiser.momentum.classifier.bias"].len(), 10);
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last.safetensors");
+        for stop in [1, 9, 10, 13] {
+            // By other threads, and at the other memory level.
+            let mut first = run(begin.clone(), Settings { threads: 1, memory_level: 4, ..settings }, None);
+            let mut left = stop;
+            while left > 0 {
+                first
+                    .advance(|_| {
+                        left -= 1;
+                        left > 0
+                    })
+                    .unwrap();
+            }
+            let mut file = std::fs::File::create(&path).unwrap();
+            first.checkpoint().write(&path, &mut file).unwrap();
+            let stored = Stored::open(&path).unwrap();
+            assert_eq!(stored.state.history.len() * 10 + stored.state.position.step, stop);
+            let tensors = stored.tensors().unwrap();
+            let mut second = run(stored.state, settings, Some(&mut |name: &str| tensors.get(name).cloned()));
+            while second.advance(|_| true).unwrap() != Advance::Done {}
+            assert!(outcome(&second) == expected, "stopped after {stop}");
+        }
+        // Other labels are other data.
+        let stored = Stored::open(&path).unwrap();
+        let (mut training, validation) = stored.state.source.open().unwrap();
+        training.dataset.classes.swap(0, 1);
+        let tensors = stored.tensors().unwrap();
+        let mut weights = initial_weights(&stored.state.recipe.config, 0);
+        let learner = Engine::new(&stored.state.recipe, &settings, 10, &mut weights).unwrap();
+        let from: &mut Tensors = &mut |name: &str| tensors.get(name).cloned();
+        let error = Run::new(stored.state, 1, Box::new(learner), (training, validation), Some(from)).err().unwrap();
+        assert!(error.to_string().contains("not those that the checkpoint was trained on"), "{error}");
+    }
+
+    #[test]
+    fn it_ends_early_where_no_epoch_gets_better() {
+        let (mut begin, settings) = state();
+        begin.recipe.epochs = 9;
+        begin.recipe.patience = Some(2);
+        // Weights that stay as they are: the first epoch is the best for good.
+        begin.recipe.rate = 0.0;
+        let mut run = run(begin, settings, None);
+        while run.advance(|_| true).unwrap() != Advance::Done {}
+        let epochs = run.state().history.len();
+        assert_eq!(epochs - run.best().unwrap().epoch, 2, "{epochs}");
+    }
+}
