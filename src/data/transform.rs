@@ -1,5 +1,6 @@
 //! A protocol applied: from decoded pixels to the network's input.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use densenet_arch::{Channels, Fit, Interpolation, Protocol, Range};
@@ -89,10 +90,7 @@ impl Transform {
 
     /// Appends the input of one image, channel after channel.
     pub fn append(&self, image: &Rgb8, pixels: &mut Vec<f32>) -> Result<(), TransformError> {
-        if self.channels == 1 { self.append_rgb(&luma(image), pixels) } else { self.append_rgb(image, pixels) }
-    }
-
-    fn append_rgb(&self, image: &Rgb8, pixels: &mut Vec<f32>) -> Result<(), TransformError> {
+        let image = self.colours(image);
         let (width, height) = (image.width(), image.height());
         let Some(resize) = self.protocol.resize else {
             let crop = self.protocol.crop;
@@ -101,30 +99,30 @@ impl Transform {
                 let reason = format!("the image is {width}x{height}; protocol {name} takes {crop}x{crop} as they are");
                 return Err(TransformError(reason));
             }
-            return self.crop_bytes(image.data(), (width, height), CropRule::Pillow, pixels);
+            return self.append_bytes(&image, CropRule::Pillow, pixels);
         };
-        let (width, height) = match resize.fit {
-            Fit::ShortSide => short_side(width, height, resize.size),
-            Fit::Stretch => (resize.size, resize.size),
+        let (width, height) = match (resize.fit, resize.interpolation) {
+            (Fit::Stretch, _) => (resize.size, resize.size),
+            (Fit::ShortSide, Interpolation::Torch7Bicubic) => torch7::short_side(width, height, resize.size),
+            (Fit::ShortSide, _) => short_side(width, height, resize.size),
         };
-        if width.saturating_mul(height) > MOST_PIXELS {
-            return Err(TransformError(format!("so long an image would be resized to {width}x{height} pixels")));
-        }
-        let size = (width, height);
+        let size = check_size(width, height)?;
         match resize.interpolation {
-            Interpolation::PilBilinear => self.pillow(image, size, pillow::Filter::Bilinear, pixels),
-            Interpolation::PilBicubic => self.pillow(image, size, pillow::Filter::Bicubic, pixels),
+            Interpolation::PilBilinear => self.pillow(&image, size, pillow::Filter::Bilinear, pixels),
+            Interpolation::PilBicubic => self.pillow(&image, size, pillow::Filter::Bicubic, pixels),
             Interpolation::OpencvBilinear => {
-                let resized = opencv::resize_bilinear(image, width, height);
-                self.crop_bytes(resized.data(), size, CropRule::Opencv, pixels)
+                self.append_bytes(&opencv::resize_bilinear(&image, width, height), CropRule::Opencv, pixels)
             }
-            // Torch resizes floats from 0 to 1.
             Interpolation::Torch7Bicubic => {
-                let resized = torch7::scale_bicubic(&RgbF32::from(image), width, height);
-                let of = |channel, unit: f32| normalised(&self.protocol, channel, unit * 255.0);
-                self.crop(resized.data(), size, CropRule::Torch7, of, pixels)
+                let resized = torch7::scale_bicubic(&RgbF32::from(&*image), width, height);
+                self.append_floats(&resized, CropRule::Torch7, pixels)
             }
         }
+    }
+
+    /// The image as the network knows it: for a grey one, its luma in all three channels.
+    pub(crate) fn colours<'i>(&self, image: &'i Rgb8) -> Cow<'i, Rgb8> {
+        if self.channels == 1 { Cow::Owned(grey(image)) } else { Cow::Borrowed(image) }
     }
 
     /// Of one crop, only that part is resized.
@@ -141,18 +139,34 @@ impl Transform {
             _ => (0..width, 0..height),
         };
         let resized = pillow::resize_part(image, (width, height), filter, part);
-        let size = (resized.width(), resized.height());
-        self.crop_bytes(resized.data(), size, CropRule::Pillow, pixels)
+        self.append_bytes(&resized, CropRule::Pillow, pixels)
     }
 
-    fn crop_bytes(
+    /// Appends the middle of an image that is resized already, normalised.
+    pub(crate) fn append_bytes(
         &self,
-        data: &[u8],
-        size: (usize, usize),
+        image: &Rgb8,
         rule: CropRule,
         pixels: &mut Vec<f32>,
     ) -> Result<(), TransformError> {
-        self.crop(data, size, rule, |channel, byte: u8| self.bytes[channel][usize::from(byte)], pixels)
+        let of = |channel: usize, byte: u8| self.bytes[channel][usize::from(byte)];
+        self.crop(image.data(), (image.width(), image.height()), rule, of, pixels)
+    }
+
+    /// The same of floats from 0 to 1.
+    pub(crate) fn append_floats(
+        &self,
+        image: &RgbF32,
+        rule: CropRule,
+        pixels: &mut Vec<f32>,
+    ) -> Result<(), TransformError> {
+        let full = match self.protocol.range {
+            Range::Unit => 1.0,
+            Range::Byte => 255.0,
+        };
+        let Protocol { mean, std, .. } = &self.protocol;
+        let of = |channel: usize, unit: f32| (unit * full - mean[channel]) / std[channel];
+        self.crop(image.data(), (image.width(), image.height()), rule, of, pixels)
     }
 
     /// Cuts the middle out of interleaved values and normalises it; `of` gives what a value becomes in a channel.
@@ -200,6 +214,14 @@ impl Transform {
     }
 }
 
+/// The size that an image is resized to, unless that takes too much memory.
+pub(crate) fn check_size(width: usize, height: usize) -> Result<(usize, usize), TransformError> {
+    if width.saturating_mul(height) > MOST_PIXELS {
+        return Err(TransformError(format!("so long an image would be resized to {width}x{height} pixels")));
+    }
+    Ok((width, height))
+}
+
 /// What a value on the scale of bytes becomes in a channel.
 fn normalised(protocol: &Protocol, channel: usize, byte: f32) -> f32 {
     let unit = match protocol.range {
@@ -213,13 +235,19 @@ fn byte_table(protocol: &Protocol) -> Box<[[f32; 256]; 3]> {
     Box::new([0, 1, 2].map(|channel| std::array::from_fn(|byte| normalised(protocol, channel, byte as f32))))
 }
 
-/// Grey in all three channels, by Pillow's integer luma.
-fn luma(image: &Rgb8) -> Rgb8 {
-    let grey = image.data().chunks_exact(3).flat_map(|pixel| {
-        let [r, g, b] = [0, 1, 2].map(|channel| u32::from(pixel[channel]));
-        [((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16) as u8; 3]
-    });
-    Rgb8::new(image.width(), image.height(), grey.collect()).unwrap_or_else(|_| image.clone())
+/// Its luma in all three channels.
+fn grey(image: &Rgb8) -> Rgb8 {
+    let mut image = image.clone();
+    for pixel in image.pixels_mut() {
+        *pixel = [luma(*pixel); 3];
+    }
+    image
+}
+
+/// Pillow's integer luma.
+pub(crate) fn luma(pixel: [u8; 3]) -> u8 {
+    let [red, green, blue] = pixel.map(u32::from);
+    ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16) as u8
 }
 
 #[cfg(test)]

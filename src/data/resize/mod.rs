@@ -4,6 +4,8 @@ pub mod opencv;
 pub mod pillow;
 pub mod torch7;
 
+use std::ops::Range;
+
 use thiserror::Error;
 
 /// An image of bytes: rows from the top, pixels from the left, red, green and blue of each. It has at least one pixel.
@@ -64,6 +66,17 @@ impl Rgb8 {
     pub fn data(&self) -> &[u8] {
         &self.data
     }
+
+    /// Those columns and rows; the ranges are not empty and lie in the image.
+    pub(crate) fn part(&self, columns: Range<usize>, rows: Range<usize>) -> Self {
+        let (width, height) = (columns.len(), rows.len());
+        Self { width, height, data: part(&self.data, self.width, columns, rows) }
+    }
+
+    /// The pixels, row after row, to be changed.
+    pub(crate) fn pixels_mut(&mut self) -> &mut [[u8; 3]] {
+        self.data.as_chunks_mut().0
+    }
 }
 
 impl RgbF32 {
@@ -81,6 +94,22 @@ impl RgbF32 {
     pub fn data(&self) -> &[f32] {
         &self.data
     }
+
+    /// Those columns and rows; the ranges are not empty and lie in the image.
+    pub(crate) fn part(&self, columns: Range<usize>, rows: Range<usize>) -> Self {
+        let (width, height) = (columns.len(), rows.len());
+        Self { width, height, data: part(&self.data, self.width, columns, rows) }
+    }
+
+    /// The pixels, row after row, to be changed.
+    pub(crate) fn pixels_mut(&mut self) -> &mut [[f32; 3]] {
+        self.data.as_chunks_mut().0
+    }
+}
+
+fn part<T: Copy>(data: &[T], width: usize, columns: Range<usize>, rows: Range<usize>) -> Vec<T> {
+    let rows = data[3 * width * rows.start..3 * width * rows.end].chunks_exact(3 * width);
+    rows.flat_map(|row| &row[3 * columns.start..3 * columns.end]).copied().collect()
 }
 
 /// Bytes times the rounded reciprocal of 255, as Torch's `image.load`; a division differs in the last bit of half of them.
@@ -93,8 +122,7 @@ impl From<&Rgb8> for RgbF32 {
 
 /// The (width, height) whose shorter side is `size`; the longer one is size * long / short, truncated.
 ///
-/// That is torchvision's `Resize`, and fb.resnet.torch's `Scale` at 256 and other powers of two. At 224 and a few more
-/// sizes the latter can get one pixel less, because it rounds the quotient first.
+/// That is torchvision's `Resize`; Torch's is [`torch7::short_side`].
 pub fn short_side(width: usize, height: usize, size: usize) -> (usize, usize) {
     let (short, long) = (width.min(height), width.max(height));
     if short == size {
@@ -233,14 +261,25 @@ mod tests {
         assert!(sizes.len() > 10);
         for size in sizes {
             let number = |key: &str| size[key].as_u64().unwrap() as usize;
-            let got = short_side(number("w"), number("h"), number("size"));
-            assert_eq!(got, (number("out_w"), number("out_h")), "{size}");
+            for rule in [short_side, torch7::short_side] {
+                let got = rule(number("w"), number("h"), number("size"));
+                assert_eq!(got, (number("out_w"), number("out_h")), "{size}");
+            }
+        }
+        for trap in expected["sizes_trap"].as_array().unwrap() {
+            for example in trap["examples_short_long_got_exact"].as_array().unwrap() {
+                let [short, long, got, exact] = [0, 1, 2, 3].map(|at| example[at].as_u64().unwrap() as usize);
+                let size = trap["size"].as_u64().unwrap() as usize;
+                assert_eq!(torch7::short_side(short, long, size), (size, got), "{example}");
+                assert_eq!(short_side(short, long, size), (size, exact), "{example}");
+            }
         }
         assert_eq!(short_side(255, 257, 256), (256, 258));
         assert_eq!(short_side(10, 300, 256), (256, 7680));
         assert_eq!(short_side(256, 1000, 256), (256, 1000));
-        // Exact; Torch divides first and gets 487.
+        // Exact; Torch divides first.
         assert_eq!(short_side(61, 28, 224), (488, 224));
+        assert_eq!(torch7::short_side(61, 28, 224), (487, 224));
     }
 
     #[test]

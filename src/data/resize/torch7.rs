@@ -23,6 +23,17 @@ pub fn scale_bicubic(image: &RgbF32, width: usize, height: usize) -> RgbF32 {
     RgbF32 { width, height, data }
 }
 
+/// The (width, height) that fb.resnet.torch's `Scale(size)` asks for. It rounds long / short before it multiplies, so that at
+/// 224 and a few more sizes the longer side can come out one pixel less than [`super::short_side`] has it.
+pub fn short_side(width: usize, height: usize, size: usize) -> (usize, usize) {
+    let (short, long) = (width.min(height), width.max(height));
+    if short == size {
+        return (width, height);
+    }
+    let follow = (long as f64 / short.max(1) as f64 * size as f64) as usize;
+    if width < height { (size, follow) } else { (follow, size) }
+}
+
 impl RgbF32 {
     fn pixel_rows(&self) -> impl Iterator<Item = &[[f32; 3]]> {
         self.data.chunks_exact(3 * self.width).map(|row| row.as_chunks().0)
