@@ -1,6 +1,5 @@
 //! A run as it stands, in one file: all that it needs to go on to the same bits. Other commands take the file as a model.
 
-use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use super::epoch::Epoch;
 use super::labelled::{Labelled, Targets};
-use super::learner::{Entry, Learner};
+use super::learner::{Entry, Learner, Named};
 use super::recipe::Recipe;
 use super::source::Source;
 use crate::error::{Error, Result};
@@ -212,7 +211,7 @@ impl Stored {
     }
 
     /// Shape and values of each tensor, by its name in [`Learner::state`].
-    pub fn tensors(&self) -> Result<HashMap<String, (Vec<usize>, Vec<f32>)>> {
+    pub fn tensors(&self) -> Result<Named> {
         let file = self.file()?;
         let tensors = file.iter().filter(|(_, tensor)| tensor.dtype() == Dtype::F32);
         let tensors = tensors.map(|(name, tensor)| {

@@ -28,6 +28,11 @@ impl From<Dataset> for Labelled {
 }
 
 impl Labelled {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Images.
     pub fn len(&self) -> usize {
         self.dataset.samples.len()

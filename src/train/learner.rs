@@ -1,6 +1,7 @@
 //! What computes a training: the engine on the CPU, or another device behind the same trait.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use densenet_arch::Config;
 use densenet_engine::train::{Options, Progress, Step, Targets, Trainer};
@@ -48,6 +49,9 @@ pub trait Learner {
 
 /// Shape and values of a tensor by its name, if there is one.
 pub type Tensors<'t> = dyn FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)> + 't;
+
+/// Shapes and values of tensors by their names.
+pub type Named = HashMap<String, (Vec<usize>, Vec<f32>)>;
 
 /// A named tensor.
 #[derive(Clone, Debug)]

@@ -16,14 +16,14 @@ mod run;
 mod source;
 mod torch7;
 
-pub use augment::Augmentation;
+pub use augment::{Augmentation, RandomResizedCrop, RandomSizedCrop, Shift};
 pub use checkpoint::{Checkpoint, Origin, Position, State, Stored};
 pub use densenet_engine::train::initial_weights;
-pub use draws::Draws;
+pub use draws::{Draws, Random};
 pub use epoch::{Epoch, Score};
 pub use folder::{Folder, Kept};
 pub use labelled::{Labelled, Targets};
-pub use learner::{Engine, Entry, Learner, Tensors};
+pub use learner::{Engine, Entry, Learner, Named, Tensors};
 pub use preset::Data;
 pub use recipe::{Falls, Optimiser, Recipe};
 pub use run::{Advance, Moment, Run, Settings};

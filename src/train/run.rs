@@ -7,6 +7,7 @@ use densenet_engine::{Convolutions, train};
 
 use super::Draws;
 use super::checkpoint::{Checkpoint, Position, State, fingerprint};
+use super::draws::Random;
 use super::epoch::{Epoch, Score, best};
 use super::labelled::{Labelled, Targets};
 use super::learner::{Learner, Tensors};
@@ -307,7 +308,9 @@ mod tests {
     }
 
     /// Every tensor of the state, bit by bit, and what the epochs came to.
-    fn outcome(run: &Run) -> (HashMap<String, Vec<u32>>, Vec<(f64, Option<f64>, f64, Score)>) {
+    type Outcome = (HashMap<String, Vec<u32>>, Vec<(f64, Option<f64>, f64, Score)>);
+
+    fn outcome(run: &Run) -> Outcome {
         let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect();
         let tensors =
             run.learner().state().into_iter().map(|entry| (entry.name.clone(), bits(&entry.values))).collect();

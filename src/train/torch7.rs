@@ -1,12 +1,12 @@
 //! A run that the original began and that goes on here: the folder of its checkpoints.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use densenet_arch::Config;
 use densenet_converters::t7::{Latest, OptimState};
 use densenet_engine::train::Progress;
 
+use super::learner::Named;
 use crate::error::{Error, Result};
 
 /// What `latest.t7` leads to.
@@ -43,7 +43,7 @@ impl Torch7 {
     }
 
     /// What a learner remembers, by its names of it: the momentum, which is zero before the first update.
-    pub fn memory(&self, config: &Config) -> HashMap<String, (Vec<usize>, Vec<f32>)> {
+    pub fn memory(&self, config: &Config) -> Named {
         let weights = config.params().into_iter().filter(|param| param.role.is_parameter());
         let named = weights.map(|param| {
             let nothing = || (param.shape.clone(), vec![0.0; param.elements()]);

@@ -11,6 +11,7 @@ use densenet_engine::{Convolutions, Isa, Shape};
 use densenet_zoo::model::DenseNet;
 use densenet_zoo::parity::Difference;
 use densenet_zoo::store::{Model, Store};
+use densenet_zoo::train::{Engine, Learner, Recipe, Settings, Torch7};
 use safetensors::SafeTensors;
 
 use crate::run::{fixture, path};
@@ -228,4 +229,30 @@ fn a_full_size_network_s_gradients_are_candle_s() {
         };
         assert!(absolute < 1e-4 * scale, "{name}: {absolute} of {scale}");
     }
+}
+
+#[test]
+fn a_run_of_torch7_goes_on_with_its_weights_and_momentum() {
+    let folder = "torch7/a_cifar_bc_mem2";
+    let reference = torch7(folder);
+    let run = Torch7::open(&fixture(folder)).unwrap().unwrap();
+    assert_eq!((run.epochs, &run.model), (1, &fixture(folder).join("model_1.t7")));
+    let (preset, _) = Recipe::preset("cifar10+-bc-100-12").unwrap();
+    let recipe = Recipe { config: reference.model.config.clone(), batch: 4, ..preset };
+    let settings = Settings { seed: 0, threads: 1, memory_level: 3, convolutions: Convolutions::Exact };
+    let mut weights = |name: &str| reference.model.tensor(name).ok();
+    let memory = run.memory(&recipe.config);
+    let mut learner = Engine::new(&recipe, &settings, 10, &mut weights).unwrap();
+    let mut all = |name: &str| memory.get(name).cloned().or_else(|| reference.model.tensor(name).ok());
+    learner.restore(&mut all, run.progress(10)).unwrap();
+    // evalCounter; the second epoch's first step.
+    assert_eq!((learner.progress().updates, learner.progress().passes), (10, 2));
+    let kept: HashMap<_, _> =
+        learner.state().into_iter().map(|entry| (entry.name, entry.values.into_owned())).collect();
+    let bytes = std::fs::read(fixture(&format!("{folder}/optimState_1.t7"))).unwrap();
+    let vector = densenet_converters::read(&Source::new(&bytes)).unwrap().tensors()[0].tensor.to_f32().unwrap();
+    assert_eq!(kept["optimiser.momentum.features.conv0.weight"], vector[..216]);
+    assert_eq!(kept["optimiser.momentum.classifier.bias"], vector[8704..]);
+    let step = learner.step(&reference.images, Targets::Labels(&reference.labels)).unwrap();
+    assert!((step.loss / reference.losses[0] - 1.0).abs() < 1e-6, "{} {}", step.loss, reference.losses[0]);
 }
