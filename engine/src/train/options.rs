@@ -145,7 +145,7 @@ impl Part {
     }
 
     /// The part that has a tensor.
-    pub(crate) fn with(param: &Param) -> Self {
+    pub(crate) fn of(param: &Param) -> Self {
         let module = param.name.split('.').find(|&module| module != "features").unwrap_or_default();
         // Of the rest there is norm0, which is the stem's.
         Self::named(module).unwrap_or(Self::Stem)

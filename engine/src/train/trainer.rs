@@ -76,7 +76,7 @@ impl Trainer {
         let size = (shape.height, shape.width);
         let sizes = Sizes::new(config, &network, size, part, options.memory_level < 4);
         let batch = Batch::new(config, &network, &sizes, shape.batch)?;
-        let first = parameters.tensors.iter().find(|(param, _)| Part::with(param) == options.first_trained);
+        let first = parameters.tensors.iter().find(|(param, _)| Part::of(param) == options.first_trained);
         let first = first.map_or(0, |(_, range)| range.start);
         let count = parameters.values.len();
         let average = options.average.map(|_| (parameters.values.clone(), running.values.clone()));
@@ -171,7 +171,7 @@ impl Trainer {
             for (param, range) in core.parameters.tensors.iter().filter(|(_, range)| range.start >= *first) {
                 let spared = !options.decay_norms && param.shape.len() == 1;
                 let decay = if spared { 0.0 } else { options.weight_decay };
-                let rate = rate * options.rate_of(Part::with(param));
+                let rate = rate * options.rate_of(Part::of(param));
                 let change = Change { rate, factor, decay, update: *updates };
                 let (values, gradients) = (&mut core.parameters.values, &core.gradients);
                 options.optimiser.update(range.clone(), values, gradients, memory, change);
