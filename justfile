@@ -27,6 +27,10 @@ layers: (layer "densenet-arch") (layer "densenet-converters") (layer "densenet-e
 layer crate:
     @tree=$(cargo tree --package {{crate}} --all-features --edges normal --prefix none) && ! printf '%s\n' "$tree" | grep -E '^(candle|densenet-)' | grep -vE '^({{crate}}|densenet-arch) '
 
+# Types and lints of the CUDA code; needs neither card nor toolkit.
+check-cuda:
+    scripts/check-cuda.sh
+
 # The whole way of a weight file, offline.
 demo:
     cargo run --release -- demo

@@ -6,6 +6,7 @@
 mod block;
 mod norm;
 mod pool;
+pub mod train;
 
 use candle_core::{D, DType, Module, Result, Tensor};
 use candle_nn::{Conv2d, Conv2dConfig, Linear, ModuleT, VarBuilder};

@@ -1,0 +1,110 @@
+//! A dense block, forward and backward.
+
+use candle_core::{Result, Tensor};
+use densenet_arch::Config;
+
+use super::maps::Grid;
+use super::norm::{Deferred, Moments};
+use super::pass::Pass;
+use super::unit::{Step, Unit};
+
+/// Layers that each read the maps of all before them.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    /// Channels in.
+    channels: usize,
+    growth: usize,
+    layers: Vec<Layer>,
+}
+
+/// One layer.
+#[derive(Clone, Debug)]
+struct Layer {
+    /// Norm1 and the 1x1, with bottleneck.
+    narrow: Option<Unit>,
+    /// The last norm and the 3x3.
+    new: Unit,
+}
+
+/// What is kept of a block for the way back.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// Each channel once: (C, M) for all of the block's C.
+    pub(super) x: Tensor,
+    pub(super) moments: Moments,
+    pub(super) grid: Grid,
+    /// What each layer's 1x1 gave, unless it is computed again, and its moments.
+    narrow: Vec<Option<(Option<Tensor>, Moments)>>,
+}
+
+impl Block {
+    /// Block `number` (from 1) over so many channels.
+    pub(super) fn new(config: &Config, number: usize, channels: usize) -> Self {
+        let layers = (1..=config.block_config[number - 1]).map(|layer| {
+            let path = format!("features.denseblock{number}.denselayer{layer}");
+            let unit =
+                |place, step| Unit { norm: format!("{path}.norm{place}"), conv: format!("{path}.conv{place}"), step };
+            match config.bn_size {
+                Some(_) => Layer { narrow: Some(unit(1, Step::One)), new: unit(2, Step::Three) },
+                None => Layer { narrow: None, new: unit(1, Step::Three) },
+            }
+        });
+        Self { channels, growth: config.growth_rate, layers: layers.collect() }
+    }
+
+    /// From rows (C, M) to what is kept, all of the block's channels among it. `again`: what the 1x1s give is not.
+    pub(super) fn forward(&self, pass: &mut Pass, input: &Tensor, grid: Grid, again: bool) -> Result<Kept> {
+        let all = self.channels + self.layers.len() * self.growth;
+        let x = Tensor::zeros((all, grid.pixels()), input.dtype(), input.device())?;
+        x.slice_set(input, 0, 0)?;
+        let mut moments = pass.moments(input)?;
+        let mut narrow = Vec::new();
+        for (layer, channels) in self.layers() {
+            let read = x.narrow(0, 0, channels)?;
+            let new = match &layer.narrow {
+                Some(unit) => {
+                    let y = unit.forward(pass, &read, &moments, grid)?; // (bn_size * growth, M)
+                    let of = pass.moments(&y)?;
+                    let new = layer.new.forward(pass, &y, &of, grid)?;
+                    narrow.push(Some(((!again).then_some(y), of)));
+                    new
+                }
+                None => {
+                    narrow.push(None);
+                    layer.new.forward(pass, &read, &moments, grid)?
+                }
+            }; // (growth, M)
+            x.slice_set(&new, 0, channels)?;
+            moments = moments.and(&pass.moments(&new)?)?;
+        }
+        Ok(Kept { x, moments, grid, narrow })
+    }
+
+    /// From the gradient by all of the block's channels, which it takes over, to that by its input, (C, M).
+    pub(super) fn backward(&self, pass: &mut Pass, kept: Kept, gradient: &Deferred) -> Result<Tensor> {
+        let Kept { x, moments, grid, mut narrow } = kept;
+        let resolve = |start, channels| {
+            let moments = moments.narrow(start, channels)?;
+            gradient.narrow(start, channels)?.resolve(&x.narrow(0, start, channels)?, &moments)
+        };
+        for (layer, channels) in self.layers().rev() {
+            let by_new = resolve(channels, self.growth)?;
+            let (read, of_read) = (x.narrow(0, 0, channels)?, moments.narrow(0, channels)?);
+            let by_read = match (&layer.narrow, narrow.pop().flatten()) {
+                (Some(unit), Some((y, of))) => {
+                    let y = y.map_or_else(|| unit.again(pass, &read, &of_read, grid), Ok)?;
+                    let by_y = layer.new.backward(pass, (&y, &of), grid, &by_new)?.resolve(&y, &of)?;
+                    unit.backward(pass, (&read, &of_read), grid, &by_y)?
+                }
+                _ => layer.new.backward(pass, (&read, &of_read), grid, &by_new)?,
+            };
+            gradient.add(&by_read)?;
+        }
+        resolve(0, self.channels)
+    }
+
+    /// Each layer with the channels that it reads.
+    fn layers(&self) -> impl DoubleEndedIterator<Item = (&Layer, usize)> {
+        self.layers.iter().enumerate().map(|(index, layer)| (layer, self.channels + index * self.growth))
+    }
+}

@@ -1,0 +1,137 @@
+//! Batch norm and ReLU over rows, forward and backward.
+
+use candle_core::{Result, Tensor};
+
+use super::maps::wide;
+
+/// Mean, biased variance and, with it, inverse deviation r = 1/√(σ² + eps) of each channel, (C, 1), f32 at least.
+#[derive(Clone, Debug)]
+pub(super) struct Moments {
+    pub(super) mean: Tensor,
+    pub(super) var: Tensor,
+    inverse: Tensor,
+}
+
+impl Moments {
+    pub(super) fn new(mean: Tensor, var: Tensor, eps: f64) -> Result<Self> {
+        let inverse = (&var + eps)?.sqrt()?.recip()?;
+        Ok(Self { mean, var, inverse })
+    }
+
+    /// Of rows (C, M): the mean, then the distances from it.
+    pub(super) fn of(rows: &Tensor, eps: f64) -> Result<Self> {
+        let rows = rows.to_dtype(wide(rows.dtype()))?;
+        let mean = rows.mean_keepdim(1)?;
+        let var = rows.broadcast_sub(&mean)?.sqr()?.mean_keepdim(1)?;
+        Self::new(mean, var, eps)
+    }
+
+    /// Those of some channels.
+    pub(super) fn narrow(&self, start: usize, channels: usize) -> Result<Self> {
+        let part = |all: &Tensor| all.narrow(0, start, channels);
+        Ok(Self { mean: part(&self.mean)?, var: part(&self.var)?, inverse: part(&self.inverse)? })
+    }
+
+    /// Those of other channels behind.
+    pub(super) fn and(&self, more: &Self) -> Result<Self> {
+        let both = |first: &Tensor, more: &Tensor| Tensor::cat(&[first, more], 0);
+        Ok(Self {
+            mean: both(&self.mean, &more.mean)?,
+            var: both(&self.var, &more.var)?,
+            inverse: both(&self.inverse, &more.inverse)?,
+        })
+    }
+}
+
+/// A norm as one multiplication and one addition: scale = γ·r and shift = β - μ·scale, both (C, 1).
+#[derive(Debug)]
+pub(super) struct Affine {
+    moments: Moments,
+    scale: Tensor,
+    shift: Tensor,
+}
+
+impl Affine {
+    /// `weight` and `bias` are (C).
+    pub(super) fn new(moments: Moments, weight: &Tensor, bias: &Tensor) -> Result<Self> {
+        let scale = (weight.unsqueeze(1)? * &moments.inverse)?;
+        let shift = (bias.unsqueeze(1)? - (&moments.mean * &scale)?)?;
+        Ok(Self { moments, scale, shift })
+    }
+
+    /// z = relu(scale·x + shift), (C, M).
+    pub(super) fn relu(&self, x: &Tensor) -> Result<Tensor> {
+        let wide = x.to_dtype(self.scale.dtype())?;
+        wide.broadcast_mul(&self.scale)?.broadcast_add(&self.shift)?.relu()?.to_dtype(x.dtype())
+    }
+
+    /// From the gradient by z to that by x, γ and β, where z is what [`relu`](Self::relu) made of x.
+    pub(super) fn backward(&self, x: &Tensor, z: &Tensor, gradient: &Tensor) -> Result<NormGradient> {
+        let dtype = self.scale.dtype();
+        let open = (z.gt(0.0)?.to_dtype(dtype)? * gradient.to_dtype(dtype)?)?; // d (C, M)
+        let count = x.dim(1)? as f64;
+        let bias = open.sum_keepdim(1)?; // S1
+        let weight = (&open * self.standard(x)?)?.sum_keepdim(1)?; // S2
+        Ok(NormGradient {
+            x: Deferred {
+                sum: open.broadcast_mul(&self.scale)?.to_dtype(x.dtype())?,
+                mean: ((&self.scale * &bias)? / count)?,
+                along: ((&self.scale * &weight)? / count)?,
+            },
+            weight: weight.squeeze(1)?,
+            bias: bias.squeeze(1)?,
+        })
+    }
+
+    /// x̂ = (x - μ)·r, (C, M).
+    fn standard(&self, x: &Tensor) -> Result<Tensor> {
+        let Moments { mean, inverse, .. } = &self.moments;
+        x.to_dtype(mean.dtype())?.broadcast_sub(mean)?.broadcast_mul(inverse)
+    }
+}
+
+/// What goes back through a norm.
+#[derive(Debug)]
+pub(super) struct NormGradient {
+    pub(super) x: Deferred,
+    /// S2 (C)
+    pub(super) weight: Tensor,
+    /// S1 (C)
+    pub(super) bias: Tensor,
+}
+
+/// A gradient by x of all norms that read x, of which all have the same x̂: `sum - mean - x̂·along`.
+#[derive(Clone, Debug)]
+pub(super) struct Deferred {
+    /// (C, M)
+    pub(super) sum: Tensor,
+    /// (C, 1)
+    pub(super) mean: Tensor,
+    /// (C, 1)
+    pub(super) along: Tensor,
+}
+
+impl Deferred {
+    /// Adds, in place, what another norm that reads the first channels gives.
+    pub(super) fn add(&self, more: &Self) -> Result<()> {
+        for (all, more) in [(&self.sum, &more.sum), (&self.mean, &more.mean), (&self.along, &more.along)] {
+            all.slice_set(&(all.narrow(0, 0, more.dim(0)?)? + more)?, 0, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Those of some channels.
+    pub(super) fn narrow(&self, start: usize, channels: usize) -> Result<Self> {
+        let part = |all: &Tensor| all.narrow(0, start, channels);
+        Ok(Self { sum: part(&self.sum)?, mean: part(&self.mean)?, along: part(&self.along)? })
+    }
+
+    /// The gradient by x, (C, M).
+    pub(super) fn resolve(&self, x: &Tensor, moments: &Moments) -> Result<Tensor> {
+        let slope = (&self.along * &moments.inverse)?;
+        let level = (&self.mean - (&moments.mean * &slope)?)?;
+        let along = x.to_dtype(slope.dtype())?.broadcast_mul(&slope)?;
+        let sum = self.sum.to_dtype(slope.dtype())?;
+        (sum.broadcast_sub(&level)? - along)?.to_dtype(x.dtype())
+    }
+}

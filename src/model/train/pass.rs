@@ -1,0 +1,91 @@
+//! What a pass reads of the trainer, and what it finds: gradients and statistics by name.
+
+use std::collections::HashMap;
+
+use candle_core::{DType, Result, Tensor};
+use densenet_arch::Role;
+
+use super::norm::{Affine, Deferred, Moments};
+use super::store::Store;
+
+/// One batch's way forward and back.
+#[derive(Debug)]
+pub(super) struct Pass {
+    /// Weights by torchvision's names: convolutions in the type of the maps, all others and the statistics in that of sums.
+    tensors: HashMap<String, Tensor>,
+    eps: f64,
+    /// Of the weights, by name.
+    pub(super) gradients: HashMap<String, Tensor>,
+    /// What the running statistics are moved by, by their names.
+    pub(super) statistics: HashMap<String, Tensor>,
+    /// Whether the part under way is trained. One that is not normalises by its running statistics.
+    pub(super) trained: bool,
+}
+
+impl Pass {
+    /// With the values of both stores, and maps of that type.
+    pub(super) fn new(stores: [(&Store, &Tensor); 2], dtype: DType, eps: f64) -> Result<Self> {
+        let mut tensors = HashMap::new();
+        for (store, values) in stores {
+            let short = values.to_dtype(dtype)?;
+            for param in store.params() {
+                let values = if param.role == Role::ConvWeight { &short } else { values };
+                if let Some(tensor) = store.get(values, &param.name) {
+                    tensors.insert(param.name.clone(), tensor?);
+                }
+            }
+        }
+        let (gradients, statistics) = (HashMap::new(), HashMap::new());
+        Ok(Self { tensors, eps, gradients, statistics, trained: true })
+    }
+
+    /// The moments of rows (C, M), with the network's eps.
+    pub(super) fn moments(&self, rows: &Tensor) -> Result<Moments> {
+        Moments::of(rows, self.eps)
+    }
+
+    /// A weight or statistic.
+    pub(super) fn weight(&self, name: &str) -> Result<Tensor> {
+        self.tensors.get(name).cloned().ok_or_else(|| candle_core::Error::Msg(format!("no tensor {name}")))
+    }
+
+    /// The norm of that name over a map of these moments.
+    pub(super) fn affine(&self, norm: &str, moments: &Moments) -> Result<Affine> {
+        let get = |name| self.weight(&format!("{norm}.{name}"));
+        let (weight, bias) = (get("weight")?, get("bias")?);
+        if self.trained {
+            return Affine::new(moments.clone(), &weight, &bias);
+        }
+        let (mean, var) = (get("running_mean")?.unsqueeze(1)?, get("running_var")?.unsqueeze(1)?);
+        Affine::new(Moments::new(mean, var, self.eps)?, &weight, &bias)
+    }
+
+    /// What the norm's running statistics will be moved by: the mean and the unbiased variance of so many values.
+    pub(super) fn note(&mut self, norm: &str, moments: &Moments, count: usize) -> Result<()> {
+        if self.trained {
+            let unbiased = (&moments.var * (count as f64 / (count as f64 - 1.0)))?;
+            self.statistics.insert(format!("{norm}.running_mean"), moments.mean.clone());
+            self.statistics.insert(format!("{norm}.running_var"), unbiased);
+        }
+        Ok(())
+    }
+
+    /// Keeps a weight's gradient.
+    pub(super) fn keep(&mut self, name: String, gradient: Tensor) {
+        self.gradients.insert(name, gradient);
+    }
+
+    /// From the gradient by z to that by x, where z is what the norm and its ReLU made of x; keeps the norm's own.
+    pub(super) fn backward(
+        &mut self,
+        norm: &str,
+        affine: &Affine,
+        (x, z): (&Tensor, &Tensor),
+        gradient: &Tensor,
+    ) -> Result<Deferred> {
+        let found = affine.backward(x, z, gradient)?;
+        self.keep(format!("{norm}.weight"), found.weight);
+        self.keep(format!("{norm}.bias"), found.bias);
+        Ok(found.x)
+    }
+}
