@@ -92,7 +92,8 @@
 //!
 //! # Numbers
 //!
-//! NaN stays NaN through ReLU and pooling. Subnormal weights, inputs and outputs of a ReLU become zero, as processors take
+//! NaN stays NaN through ReLU, pooling, Winograd's transforms and the rounding to bf16: one in an image reaches every
+//! logit. So does an infinity, as itself or as NaN, unless ReLU stops it in every channel of the stem. Subnormal weights, inputs and outputs of a ReLU become zero, as processors take
 //! long over them. That is done with the numbers and not with the processor's mode for them, which Rust does not let a
 //! program change. Kernels of different instruction sets agree up to rounding, and so do exact
 //! and fast convolutions, the fast with some bits less.

@@ -16,12 +16,30 @@ fn tiny() -> Config {
     Config::imagenet(&[2, 3, 1, 2], 12, 24).with_classes(21)
 }
 
-#[test]
-fn an_image_s_logits_depend_on_nothing_but_the_image() {
+/// Exact, fast, and fast in bf16.
+fn ways() -> [Options; 3] {
     let exact = Options::default();
     let fast = Options { convolutions: Convolutions::Fast, ..exact.clone() };
-    for options in [&exact, &fast, &Options { precision: Precision::Bf16, ..fast.clone() }] {
-        depends_on_nothing_but_the_image(options);
+    [exact, fast.clone(), Options { precision: Precision::Bf16, ..fast }]
+}
+
+/// One of them for images of a size; none where the processor lacks bf16.
+fn plan_for(config: &Config, isa: Isa, input: (usize, usize), options: &Options) -> Option<Arc<Plan>> {
+    let options = Options { isa: Some(isa), input: Some(input), ..options.clone() };
+    match Plan::new(config, weights(config), &options) {
+        Err(Error::NoBf16(_)) => None,
+        plan => {
+            let plan = plan.unwrap();
+            assert_eq!((plan.convolutions(), plan.precision()), (options.convolutions, options.precision));
+            Some(Arc::new(plan))
+        }
+    }
+}
+
+#[test]
+fn an_image_s_logits_depend_on_nothing_but_the_image() {
+    for options in ways() {
+        depends_on_nothing_but_the_image(&options);
     }
 }
 
@@ -31,12 +49,7 @@ fn depends_on_nothing_but_the_image(options: &Options) {
         let size = config.in_channels * height * width;
         let images = Numbers::new(5).take(5 * size);
         for isa in Isa::available() {
-            let options = Options { isa: Some(isa), input: Some((height, width)), ..options.clone() };
-            let plan = match Plan::new(&config, weights(&config), &options) {
-                Err(Error::NoBf16(_)) => continue,
-                plan => Arc::new(plan.unwrap()),
-            };
-            assert_eq!((plan.convolutions(), plan.precision()), (options.convolutions, options.precision));
+            let Some(plan) = plan_for(&config, isa, (height, width), options) else { continue };
             let session = |batch, threads| Session::new(&plan, Shape { height, width, batch, threads }).unwrap();
             let mut alone = session(1, 1);
             let expected: Vec<f32> = images.chunks(size).flat_map(|image| alone.run(image).unwrap().to_vec()).collect();
@@ -181,20 +194,27 @@ fn bf16_is_near_f32_and_refused_where_there_is_none() {
 
 #[test]
 fn nan_and_infinity_never_become_ordinary_logits() {
-    for config in [tiny(), Config::cifar_bc(16, 12).unwrap()] {
+    let (height, width) = (64, 48);
+    for (config, options) in
+        [tiny(), Config::cifar_bc(16, 12).unwrap()].iter().flat_map(|config| ways().map(|options| (config, options)))
+    {
         for isa in Isa::available() {
-            let plan = plan(&config, Some(isa));
-            let mut session = Session::new(&plan, Shape { height: 64, width: 48, batch: 1, threads: 2 }).unwrap();
+            let Some(plan) = plan_for(config, isa, (height, width), &options) else { continue };
+            let mut session = Session::new(&plan, Shape { height, width, batch: 1, threads: 2 }).unwrap();
+            let plane = height * width;
             for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-                for place in [0, 64 * 48 - 1, 64 * 48 + 1234, 3 * 64 * 48 - 1] {
-                    let mut image = Numbers::new(7).take(3 * 64 * 48);
+                for place in [0, plane - 1, plane + 1234, 3 * plane - 1] {
+                    let mut image = Numbers::new(7).take(3 * plane);
                     image[place] = value;
                     let logits = session.run(&image).unwrap();
-                    assert!(logits.iter().all(|logit| !logit.is_finite()), "{isa} {value} at {place}: {logits:?}");
+                    assert!(
+                        logits.iter().all(|logit| !logit.is_finite()),
+                        "{options:?}, {isa}, {value} at {place}: {logits:?}"
+                    );
                 }
             }
             // The session is as good as before.
-            assert!(session.run(&Numbers::new(7).take(3 * 64 * 48)).unwrap().iter().all(|logit| logit.is_finite()));
+            assert!(session.run(&Numbers::new(7).take(3 * plane)).unwrap().iter().all(|logit| logit.is_finite()));
         }
     }
 }
