@@ -1,11 +1,15 @@
-//! JPEG decoders on the fixtures: how many bytes differ from what Pillow decoded, the largest difference, and the time.
+//! JPEG decoders on the fixtures: how many bytes differ from what Pillow decoded, the largest difference, and the time. Then
+//! the time from a file of 500x375 pixels to an input of 224x224, for evaluation and for training.
 //!
-//! `cargo bench --bench decode` prints a table; with `--features turbojpeg`, ours is libjpeg-turbo.
+//! `cargo bench --bench decode` prints two tables; with `--features turbojpeg`, ours is libjpeg-turbo.
 
 use std::path::Path;
 use std::time::Instant;
 
+use densenet_arch::Protocol;
 use densenet_zoo::data::decode;
+use densenet_zoo::data::transform::Transform;
+use densenet_zoo::train::{Augmentation, Draws};
 
 /// Files whose pixels, as Pillow 13 with libjpeg-turbo 3.2 decoded them, lie beside them.
 const FILES: [&str; 7] = [
@@ -34,11 +38,11 @@ fn difference(found: &[u8], expected: &[u8]) -> (f64, u8) {
 }
 
 /// The median of 41 runs, in milliseconds.
-fn median(decode: fn(&[u8]) -> Vec<u8>, bytes: &[u8]) -> f64 {
+fn median<T>(mut run: impl FnMut() -> T) -> f64 {
     let mut times: Vec<f64> = (0..41)
         .map(|_| {
             let start = Instant::now();
-            std::hint::black_box(decode(bytes));
+            std::hint::black_box(run());
             start.elapsed().as_secs_f64() * 1e3
         })
         .collect();
@@ -47,17 +51,43 @@ fn median(decode: fn(&[u8]) -> Vec<u8>, bytes: &[u8]) -> f64 {
 }
 
 fn main() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/preproc");
+    decoders(&folder);
+    inputs(&folder);
+}
+
+fn decoders(folder: &Path) {
     println!("ours: {}\n", decode::DECODER);
     println!("| file | ours differs | image (zune-jpeg) differs | by at most | ours ms | image ms |");
     println!("|---|--:|--:|--:|--:|--:|");
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/preproc");
     for file in FILES {
         let bytes = std::fs::read(folder.join(format!("{file}.jpg"))).expect("the fixture is there");
         let pillow = image::open(folder.join(format!("decoded/{file}_jpg.png"))).expect("the fixture is there");
         let pillow = pillow.into_rgb8().into_raw();
         let (mine, _) = difference(&ours(&bytes), &pillow);
         let (other, most) = difference(&image_crate(&bytes), &pillow);
-        let (my_time, other_time) = (median(ours, &bytes), median(image_crate, &bytes));
+        let (my_time, other_time) = (median(|| ours(&bytes)), median(|| image_crate(&bytes)));
         println!("| {file} | {mine:.2} % | {other:.2} % | {most} | {my_time:.2} | {other_time:.2} |");
+    }
+}
+
+fn inputs(folder: &Path) {
+    println!("\n| protocol | augmentation | ms | images/s, one thread |");
+    println!("|---|---|--:|--:|");
+    let bytes = std::fs::read(folder.join("photo_500x375_420.jpg")).expect("the fixture is there");
+    for protocol in ["torch7", "pil-bilinear"] {
+        let transform = Protocol::named(protocol).map(|protocol| Transform::new(&protocol, 3));
+        let transform = transform.expect("it is a name").expect("networks read colour");
+        for name in Augmentation::names() {
+            let augmentation = Augmentation::named(name).expect("it is a name");
+            let mut draws = Draws::of(&[1]);
+            let time = median(|| {
+                let image = decode::bytes(&bytes, Path::new("fixture")).expect("the fixture is sound");
+                let mut pixels = Vec::new();
+                augmentation.append(&image, &transform, &mut draws, &mut pixels).expect("it is large enough");
+                pixels
+            });
+            println!("| {protocol} | {name} | {time:.2} | {:.0} |", 1e3 / time);
+        }
     }
 }
