@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use densenet_zoo::metrics::Rate;
+use densenet_zoo::metrics::{Finding, Rate};
 use densenet_zoo::train::{Advance, Epoch, Folder, Kept, Moment, Run, Score, State};
 use densenet_zoo::{Error, Result, memory};
 use serde_json::{Value, json};
@@ -163,12 +163,15 @@ fn report(run: &Run, folder: Option<&Folder>, format: Format) -> Result<()> {
 }
 
 fn line(epoch: &Epoch, state: &State) -> String {
-    let epochs = state.recipe.epochs;
     let left = epoch.seconds / state.history.len() as f64 * state.left() as f64;
-    let Score::Error { error: Rate { wrong, of, percent, .. }, .. } = &epoch.score;
+    let score = match &epoch.score {
+        Score::Error { error: Rate { wrong, of, percent, .. }, .. } => format!("error {percent:.3} % ({wrong} of {of})"),
+        Score::Findings { auroc } => format!("mean AUROC {}", area(auroc.mean_auroc)),
+    };
     format!(
-        "epoch {:>3}/{epochs}  lr {}  loss {:.4}  error {percent:.3} % ({wrong} of {of})  {:.0} images/s  {} left",
+        "epoch {:>3}/{}  lr {}  loss {:.4}  {score}  {:.0} images/s  {} left",
         epoch.epoch,
+        state.recipe.epochs,
         // A tenth of a tenth, without the last bit's noise.
         (epoch.rate * 1e9).round() / 1e9,
         epoch.loss,
@@ -178,8 +181,21 @@ fn line(epoch: &Epoch, state: &State) -> String {
 }
 
 fn score(score: &Score) -> String {
-    let Score::Error { error: Rate { wrong, of, percent, low, high }, .. } = score;
-    format!("top-1 error {percent:.3} % ({wrong} of {of}; 95 % interval {low:.2} to {high:.2})")
+    match score {
+        Score::Error { error: Rate { wrong, of, percent, low, high }, .. } => {
+            format!("top-1 error {percent:.3} % ({wrong} of {of}; 95 % interval {low:.2} to {high:.2})")
+        }
+        Score::Findings { auroc } => {
+            let one = |finding: &Finding| format!("{} {}", finding.name, area(finding.auroc));
+            let each: Vec<_> = auroc.per_class.iter().map(one).collect();
+            format!("mean AUROC {} ({})", area(auroc.mean_auroc), each.join(", "))
+        }
+    }
+}
+
+/// An area under a curve, where there is one.
+fn area(area: Option<f64>) -> String {
+    area.map_or_else(|| "-".into(), |area| format!("{area:.4}"))
 }
 
 /// Hours, minutes and seconds.

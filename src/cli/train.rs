@@ -6,7 +6,7 @@ use clap::Args;
 use densenet_arch::{Config, networks};
 use densenet_zoo::store::Store;
 use densenet_zoo::train::{
-    Data, Engine, Folder, Kept, Labelled, Learner, Origin, Position, Recipe, Run, Settings, Source, State, Stored,
+    Data, Engine, Folder, Kept, Learner, Origin, Position, Recipe, Run, Sets, Settings, Source, State, Stored,
     Tensors, Torch7, initial_weights,
 };
 use densenet_zoo::{Error, Result};
@@ -120,8 +120,8 @@ impl Train {
     fn begin(self, store: &Store, torch7: Option<Torch7>) -> Result<()> {
         let (mut recipe, kind) = self.recipe()?;
         self.changes.apply(&mut recipe);
-        let source = Source::new(kind, self.data.as_deref())?;
-        let data = source.open()?;
+        let source = Source::of_preset(kind, self.data.as_deref())?;
+        let sets = source.open()?;
         let settings = self.machine.settings(self.changes.seed(), self.changes.exact());
         let model = match (&self.retrain, &torch7) {
             (_, Some(torch7)) => Some(torch7.model.display().to_string()),
@@ -136,14 +136,14 @@ impl Train {
             _ => drawn(name),
         };
         let run = match torch7 {
-            None => start(state, &settings, data, &mut weights, None)?,
+            None => start(state, &settings, sets, &mut weights, None)?,
             Some(torch7) => {
                 state.earlier = torch7.epochs;
-                let steps = data.0.len().div_ceil(state.recipe.batch);
+                let steps = sets.training.len().div_ceil(state.recipe.batch);
                 state.position = Position::of(torch7.progress(steps));
                 let memory = torch7.memory(&state.recipe.config);
                 let mut all = |name: &str| memory.get(name).cloned().or_else(|| model.as_ref()?.tensor(name).ok());
-                start(state, &settings, data, &mut weights, Some(&mut all))?
+                start(state, &settings, sets, &mut weights, Some(&mut all))?
             }
         };
         let folder = self.out.as_deref().map(|path| Folder::create(path, self.force)).transpose()?;
@@ -168,18 +168,18 @@ impl Train {
 pub(super) fn start(
     mut state: State,
     settings: &Settings,
-    data: (Labelled, Labelled),
+    sets: Sets,
     weights: &mut Tensors,
     from: Option<&mut Tensors>,
 ) -> Result<Run> {
-    let steps = data.0.len().div_ceil(state.recipe.batch);
+    let steps = sets.training.len().div_ceil(state.recipe.batch);
     let learner = Engine::new(&state.recipe, settings, steps, weights)?;
     if !(state.learner.is_empty() || state.learner == learner.name()) {
         let (before, now) = (&state.learner, learner.name());
         eprintln!("the run was computed by {before}, and goes on by {now}: its last bits will be others");
     }
     state.learner = learner.name();
-    Run::new(state, settings.threads, Box::new(learner), data, from)
+    Run::new(state, settings.threads, Box::new(learner), sets, from)
 }
 
 /// Goes on with a run.
@@ -189,11 +189,11 @@ fn resume(path: &Path, data: Option<&Path>, machine: &Machine, format: Format) -
     let tensors = stored.tensors()?;
     let mut state = stored.state;
     if let Some(data) = data {
-        state.source = Source::new(&state.source.kind, Some(data))?;
+        state.source = state.source.moved(data)?;
     }
-    let data = state.source.open()?;
+    let sets = state.source.open()?;
     let settings = machine.settings(state.seed, state.exact);
     let tensor = |name: &str| tensors.get(name).cloned();
-    let run = start(state, &settings, data, &mut { tensor }, Some(&mut { tensor }))?;
+    let run = start(state, &settings, sets, &mut { tensor }, Some(&mut { tensor }))?;
     run::to_the_end(run, Some(folder), format)
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use densenet_arch::{Metadata, Role};
+use densenet_arch::{Metadata, Role, Task};
 use densenet_converters::{TOOL, write_f32};
 use densenet_engine::Convolutions;
 use densenet_engine::train::Progress;
@@ -136,6 +136,7 @@ pub struct Checkpoint<'r> {
     pub(super) state: &'r State,
     pub(super) learner: &'r dyn Learner,
     pub(super) classes: &'r [String],
+    pub(super) task: Task,
 }
 
 impl Checkpoint<'_> {
@@ -163,6 +164,7 @@ impl Checkpoint<'_> {
             head: Some(config.head),
             protocol: Some(protocol.clone()),
             labels: Some(self.classes.to_vec()),
+            task: self.task,
             tool: Some(TOOL.to_owned()),
             ..Metadata::default()
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::metrics::Rate;
+use crate::metrics::{FindingsSummary, Rate};
 
 /// A pass over the training images, and what the network made of the others then.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,11 @@ pub enum Score {
         /// No right class among the best five.
         top5_error: Rate,
     },
+    /// Any findings an image.
+    Findings {
+        /// The areas under their curves.
+        auroc: FindingsSummary,
+    },
 }
 
 impl Score {
@@ -51,6 +56,7 @@ impl Score {
     fn cost(&self) -> f64 {
         match self {
             Self::Error { error, .. } => error.wrong as f64,
+            Self::Findings { auroc } => 1.0 - auroc.mean_auroc.unwrap_or(0.0),
         }
     }
 }

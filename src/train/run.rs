@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use densenet_arch::Task;
 use densenet_engine::{Convolutions, train};
 
 use super::Draws;
@@ -10,11 +11,12 @@ use super::checkpoint::{Checkpoint, Position, State, fingerprint};
 use super::draws::Random;
 use super::epoch::{Epoch, Score, best};
 use super::labelled::{Labelled, Targets};
+use super::sets::Sets;
 use super::learner::{Learner, Tensors};
-use crate::data::loader::ahead;
+use crate::data::loader::{BadImage, ahead};
 use crate::data::transform::Transform;
 use crate::error::{Error, Result};
-use crate::eval::{Setup, Shard, evaluate};
+use crate::eval::{Setup, Shard, evaluate, evaluate_findings};
 use crate::memory;
 use crate::metrics::Summary;
 
@@ -81,7 +83,7 @@ impl Run {
         mut state: State,
         threads: usize,
         mut learner: Box<dyn Learner>,
-        (training, validation): (Labelled, Labelled),
+        Sets { training, validation, .. }: Sets,
         tensors: Option<&mut Tensors>,
     ) -> Result<Self> {
         let transform = Transform::new(&state.recipe.protocol, state.recipe.config.in_channels)?;
@@ -208,12 +210,24 @@ impl Run {
             keep_outputs: false,
             skip: 0,
         };
-        let evaluation = evaluate(&mut runner, &setup, |_| Ok(()))?;
-        if let Some(bad) = evaluation.bad.first() {
-            return Err(Error::Negative(bad.reason.clone()));
+        let readable = |bad: &[BadImage]| match bad.first() {
+            Some(bad) => Err(Error::Negative(bad.reason.clone())),
+            None => Ok(()),
+        };
+        match &self.validation.targets {
+            Targets::Classes(_) => {
+                let evaluation = evaluate(&mut runner, &setup, |_| Ok(()))?;
+                readable(&evaluation.bad)?;
+                let Summary { cross_entropy, top1_error, top5_error, .. } = Summary::of(&evaluation.predictions);
+                Ok((cross_entropy, Score::Error { error: top1_error, top5_error }))
+            }
+            Targets::Findings(values) => {
+                let findings = evaluate_findings(&mut runner, &setup, |_| ())?;
+                readable(&findings.bad)?;
+                let auroc = findings.summary(&self.validation.dataset.classes, values);
+                Ok((auroc.loss, Score::Findings { auroc }))
+            }
         }
-        let Summary { cross_entropy, top1_error, top5_error, .. } = Summary::of(&evaluation.predictions);
-        Ok((cross_entropy, Score::Error { error: top1_error, top5_error }))
     }
 
     /// Adds the time that has passed.
@@ -224,7 +238,11 @@ impl Run {
 
     /// All that it needs to go on from here.
     pub fn checkpoint(&self) -> Checkpoint<'_> {
-        Checkpoint { state: &self.state, learner: self.learner.as_ref(), classes: &self.training.dataset.classes }
+        let task = match self.training.targets {
+            Targets::Classes(_) => Task::SingleLabel,
+            Targets::Findings(_) => Task::MultiLabel,
+        };
+        Checkpoint { state: &self.state, learner: self.learner.as_ref(), classes: self.classes(), task }
     }
 
     /// What it is and where.
@@ -296,8 +314,7 @@ mod tests {
         let recipe =
             super::super::Recipe { epochs: 2, batch: 144, ..super::super::Recipe::preset("digits").unwrap().0 };
         let settings = Settings { seed: 5, threads: 2, memory_level: 3, convolutions: Convolutions::Fast };
-        let source = Source::new("digits", None).unwrap();
-        (State::new(recipe, &settings, source, None), settings)
+        (State::new(recipe, &settings, Source::Digits, None), settings)
     }
 
     fn run(state: State, settings: Settings, from: Option<&mut Tensors>) -> Run {
@@ -360,13 +377,13 @@ mod tests {
         }
         // Other labels are other data.
         let stored = Stored::open(&path).unwrap();
-        let (mut training, validation) = stored.state.source.open().unwrap();
-        training.dataset.classes.swap(0, 1);
+        let mut sets = stored.state.source.open().unwrap();
+        sets.training.dataset.classes.swap(0, 1);
         let tensors = stored.tensors().unwrap();
         let mut weights = initial_weights(&stored.state.recipe.config, 0);
         let learner = Engine::new(&stored.state.recipe, &settings, 10, &mut weights).unwrap();
         let from: &mut Tensors = &mut |name: &str| tensors.get(name).cloned();
-        let error = Run::new(stored.state, 1, Box::new(learner), (training, validation), Some(from)).err().unwrap();
+        let error = Run::new(stored.state, 1, Box::new(learner), sets, Some(from)).err().unwrap();
         assert!(error.to_string().contains("not those that the checkpoint was trained on"), "{error}");
     }
 

@@ -4,31 +4,62 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::labelled::Labelled;
-use crate::data::digits;
+use super::sets::{Choice, Sets};
+use crate::data::{digits, pair};
 use crate::error::{Error, Result};
 
 /// Where a run's images are.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
-    /// `digits`, `cifar10`, `imagenet` …
-    pub kind: String,
-    /// The folder or file, where they are not embedded.
-    pub path: Option<PathBuf>,
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// In the program.
+    Digits,
+    /// A published data set in a folder.
+    Published {
+        /// `cifar10`, `cifar100`, `svhn` or `imagenet`.
+        kind: String,
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Images of one's own.
+    Chosen(Choice),
 }
 
 impl Source {
-    /// Of a data set that lies there.
-    pub fn new(kind: &str, path: Option<&Path>) -> Result<Self> {
-        let path = path.map(|path| std::path::absolute(path).map_err(Error::io("find", path))).transpose()?;
-        Ok(Self { kind: kind.to_owned(), path })
+    /// What a preset is for, and where it lies.
+    pub fn of_preset(kind: &str, path: Option<&Path>) -> Result<Self> {
+        match path {
+            Some(path) => Ok(Self::Published { kind: kind.to_owned(), path: absolute(path)? }),
+            None if kind == "digits" => Ok(Self::Digits),
+            None => Err(Error::Usage(format!("where are the images of {kind}? --data DIR"))),
+        }
+    }
+
+    /// The same images elsewhere.
+    pub fn moved(self, to: &Path) -> Result<Self> {
+        let path = absolute(to)?;
+        match self {
+            Self::Digits => Err(Error::Usage("the digits are in the program; leave --data out".into())),
+            Self::Published { kind, .. } => Ok(Self::Published { kind, path }),
+            Self::Chosen(choice) => Ok(Self::Chosen(Choice { data: path, ..choice })),
+        }
     }
 
     /// The images to train on, and those to measure the error on.
-    pub fn open(&self) -> Result<(Labelled, Labelled)> {
-        match &self.path {
-            None if self.kind == "digits" => Ok((digits::training()?.into(), digits::validation()?.into())),
-            _ => Err(Error::Usage(format!("where are the images of {}? --data DIR", self.kind))),
-        }
+    pub fn open(&self) -> Result<Sets> {
+        let (training, validation) = match self {
+            Self::Digits => (digits::training()?, Some(digits::validation()?)),
+            Self::Published { kind, path } => pair::open(Some(kind), path)?,
+            Self::Chosen(choice) => return choice.open(),
+        };
+        let Some(validation) = validation else {
+            return Err(Error::Usage("no validation images are kept apart".into()));
+        };
+        Ok(Sets { training: training.into(), validation: validation.into(), split: None })
     }
+}
+
+/// From anywhere.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(Error::io("find", path))
 }
