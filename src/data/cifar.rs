@@ -1,7 +1,7 @@
-//! CIFAR-10 and CIFAR-100 as Krizhevsky distributes them, the test images: binary rows, or python batches.
+//! CIFAR-10 and CIFAR-100 as Krizhevsky distributes them: binary rows, or python batches; and the cache that Torch makes.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use densenet_converters::{DType, Tensor, t7};
 use serde_pickle::{DeOptions, HashableValue, Value};
@@ -13,14 +13,35 @@ use crate::error::{Error, Result};
 const SIDE: usize = 32;
 const PIXELS: usize = 3 * SIDE * SIDE;
 
+/// What the classes are called, those of CIFAR-10 and then those of CIFAR-100 (batches.meta.txt, fine_label_names.txt).
+const NAMES: &str = include_str!("cifar_classes.txt");
+
+/// One of the two sets.
+struct Set {
+    training: &'static str,
+    test: &'static str,
+    classes: usize,
+}
+
+const TEN: Set = Set { training: "cifar10-train", test: "cifar10-test", classes: 10 };
+const HUNDRED: Set = Set { training: "cifar100-train", test: "cifar100-test", classes: 100 };
+
+impl Set {
+    fn names(&self) -> Vec<String> {
+        let skip = if self.classes == TEN.classes { 0 } else { TEN.classes };
+        NAMES.lines().skip(skip).take(self.classes).map(str::to_owned).collect()
+    }
+}
+
 /// One of the four forms.
 struct Form {
     /// The folder's name inside the archive.
     folder: &'static str,
+    /// The files with the training images.
+    training: &'static [&'static str],
     /// The file with the test images.
-    file: &'static str,
-    kind: &'static str,
-    classes: usize,
+    test: &'static str,
+    set: Set,
     read: fn(&Form, &[u8]) -> Result<Rows, String>,
     /// Bytes before the label in a binary row, or the key of the labels in a python batch.
     label: Label,
@@ -37,98 +58,149 @@ type Rows = (Vec<usize>, Vec<u8>);
 const FORMS: [Form; 4] = [
     Form {
         folder: "cifar-10-batches-bin",
-        file: "test_batch.bin",
-        kind: "cifar10-test",
-        classes: 10,
+        training: &["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"],
+        test: "test_batch.bin",
+        set: TEN,
         read: binary,
         label: Label::Byte(0),
     },
     Form {
         folder: "cifar-100-binary",
-        file: "test.bin",
-        kind: "cifar100-test",
-        classes: 100,
+        training: &["train.bin"],
+        test: "test.bin",
+        set: HUNDRED,
         read: binary,
         label: Label::Byte(1),
     },
     Form {
         folder: "cifar-10-batches-py",
-        file: "test_batch",
-        kind: "cifar10-test",
-        classes: 10,
+        training: &["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"],
+        test: "test_batch",
+        set: TEN,
         read: python,
         label: Label::Key("labels"),
     },
     Form {
         folder: "cifar-100-python",
-        file: "test",
-        kind: "cifar100-test",
-        classes: 100,
+        training: &["train"],
+        test: "test",
+        set: HUNDRED,
         read: python,
         label: Label::Key("fine_labels"),
     },
 ];
 
-/// The test images, if the folder (or the archive's own folder inside it) is a CIFAR one; `None` if it is not.
+/// The form that a folder has (or the archive's own folder inside it), and where its files are.
+fn find(root: &Path) -> Option<(&'static Form, PathBuf)> {
+    FORMS.iter().find_map(|form| {
+        let candidates = [root.to_owned(), root.join(form.folder)];
+        candidates.into_iter().find(|folder| folder.join(form.test).is_file()).map(|folder| (form, folder))
+    })
+}
+
+/// The test images, if the folder is a CIFAR one; `None` if it is not.
 pub fn open(root: &Path) -> Result<Option<Dataset>> {
-    let found = FORMS.iter().find_map(|form| {
-        let candidates = [root.join(form.file), root.join(form.folder).join(form.file)];
-        candidates.into_iter().find(|path| path.is_file()).map(|path| (form, path))
-    });
-    found.map(|(form, path)| load(form, &path)).transpose()
+    find(root).map(|(form, folder)| load(form, form.set.test, &folder, &[form.test])).transpose()
 }
 
-fn load(form: &Form, path: &Path) -> Result<Dataset> {
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    let (labels, pixels) = (form.read)(form, &bytes).map_err(|reason| Error::data(path, reason))?;
-    dataset(form.kind, form.classes, labels, &pixels, path)
+/// The training and the test images, if the folder is a CIFAR one.
+pub(super) fn open_pair(root: &Path) -> Result<Option<(Dataset, Dataset)>> {
+    let Some((form, folder)) = find(root) else { return Ok(None) };
+    let (training, test) =
+        (load(form, form.set.training, &folder, form.training)?, load(form, form.set.test, &folder, &[form.test])?);
+    Ok(Some(named(&form.set, training, test)))
 }
 
-/// The test images of the cache that the original code makes: `{train = …, val = {data = N x 3 x 32 x 32 bytes, labels from
-/// 1}}` (datasets/cifar10-gen.lua, cifar100-gen.lua).
+/// With the classes' names. Evaluation leaves them out: networks call them otherwise, in the same order.
+fn named(set: &Set, training: Dataset, test: Dataset) -> (Dataset, Dataset) {
+    (Dataset { classes: set.names(), ..training }, Dataset { classes: set.names(), ..test })
+}
+
+fn load(form: &Form, kind: &'static str, folder: &Path, files: &[&str]) -> Result<Dataset> {
+    let mut samples = Vec::new();
+    for file in files {
+        let path = folder.join(file);
+        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        let rows = (form.read)(form, &bytes).map_err(|reason| Error::data(&path, reason))?;
+        append(form.set.classes, &rows, &path, &mut samples)?;
+    }
+    Ok(Dataset { kind, samples, classes: Vec::new() })
+}
+
+/// The test images of Torch's cache.
 pub(super) fn open_t7(path: &Path) -> Result<Dataset> {
-    let bad = |reason: &str| Error::data(path, reason);
+    read_t7(path, &["val"]).map(|(set, mut parts)| Dataset {
+        kind: set.test,
+        samples: parts.pop().unwrap_or_default(),
+        classes: Vec::new(),
+    })
+}
+
+/// The training and the test images of Torch's cache.
+pub(super) fn open_t7_pair(path: &Path) -> Result<(Dataset, Dataset)> {
+    let (set, mut parts) = read_t7(path, &["val", "train"])?;
+    let mut next = |kind| Dataset { kind, samples: parts.pop().unwrap_or_default(), classes: Vec::new() };
+    let (training, test) = (next(set.training), next(set.test));
+    Ok(named(&set, training, test))
+}
+
+/// Parts of the cache that the original code makes: `{train = …, val = {data = N x 3 x 32 x 32 bytes, labels from 1}}`
+/// (datasets/cifar10-gen.lua, cifar100-gen.lua).
+fn read_t7(path: &Path, parts: &[&str]) -> Result<(Set, Vec<Vec<Sample>>)> {
+    let bad = |reason: String| Error::data(path, reason);
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let file = t7::read(&bytes).map_err(|source| Error::Checkpoint { path: path.to_owned(), source })?;
     let root = file.roots().first().copied().unwrap_or(t7::Value::Nil);
-    let part = |name: &str| {
-        let val = file.field(root, "val")?;
-        file.tensor(file.field(val, name)?)
-    };
-    let (Some(data), Some(labels)) = (part("data"), part("labels")) else {
-        return Err(bad("it has no val.data and val.labels; a cache of CIFAR is expected"));
-    };
-    let bytes_of = |tensor: &Tensor| tensor.to_bytes().map_err(|error| bad(&error.to_string()));
+    let rows = parts.iter().map(|part| {
+        let tensor = |name: &str| file.tensor(file.field(file.field(root, part)?, name)?);
+        let (Some(data), Some(labels)) = (tensor("data"), tensor("labels")) else {
+            return Err(bad(format!("it has no {part}.data and {part}.labels; a cache of CIFAR is expected")));
+        };
+        rows_t7(data, labels).map_err(|reason| bad(format!("{part}.{reason}")))
+    });
+    let rows = rows.collect::<Result<Vec<Rows>>>()?;
+    let most = rows.iter().flat_map(|(labels, _)| labels).max().copied().unwrap_or_default();
+    let set = if most >= TEN.classes { HUNDRED } else { TEN };
+    let samples = rows.iter().map(|rows| {
+        let mut samples = Vec::new();
+        append(set.classes, rows, path, &mut samples).map(|()| samples)
+    });
+    let samples = samples.collect::<Result<_>>()?;
+    Ok((set, samples))
+}
+
+fn rows_t7(data: &Tensor, labels: &Tensor) -> Result<Rows, String> {
+    let bytes_of = |tensor: &Tensor| tensor.to_bytes().map_err(|error| error.to_string());
     let labels: Vec<usize> = match labels.dtype() {
         DType::U8 => bytes_of(labels)?.into_iter().map(usize::from).collect(),
         DType::I64 => {
-            let labels = labels.to_i64().map_err(|error| bad(&error.to_string()))?;
+            let labels = labels.to_i64().map_err(|error| error.to_string())?;
             labels.into_iter().map(|label| usize::try_from(label).unwrap_or(0)).collect()
         }
         _ => {
-            labels.to_f64().map_err(|error| bad(&error.to_string()))?.into_iter().map(|label| label as usize).collect()
+            let labels = labels.to_f64().map_err(|error| error.to_string())?;
+            labels.into_iter().map(|label| label as usize).collect()
         }
     };
-    let rows = data.shape() == [labels.len(), 3, SIDE, SIDE] && data.dtype() == DType::U8;
-    if !rows || labels.contains(&0) {
-        return Err(bad("val.data is no array of N x 3 x 32 x 32 bytes, or val.labels do not count from 1"));
+    if data.shape() != [labels.len(), 3, SIDE, SIDE] || data.dtype() != DType::U8 {
+        return Err("data is no array of N x 3 x 32 x 32 bytes for the N labels".into());
     }
-    let most = labels.iter().copied().max().unwrap_or_default();
-    let (kind, classes) = if most > 10 { ("cifar100-test", 100) } else { ("cifar10-test", 10) };
-    dataset(kind, classes, labels.into_iter().map(|label| label - 1).collect(), &bytes_of(data)?, path)
+    let labels = labels.into_iter().map(|label| label.checked_sub(1)).collect::<Option<_>>();
+    Ok((labels.ok_or("labels do not count from 1")?, bytes_of(data)?))
 }
 
-/// Images of three planes each.
-fn dataset(kind: &'static str, classes: usize, labels: Vec<usize>, pixels: &[u8], path: &Path) -> Result<Dataset> {
-    let samples = labels.into_iter().zip(pixels.chunks_exact(PIXELS)).enumerate().map(|(index, (label, planes))| {
+/// Adds images of three planes each.
+fn append(classes: usize, (labels, pixels): &Rows, path: &Path, samples: &mut Vec<Sample>) -> Result<()> {
+    for (&label, planes) in labels.iter().zip(pixels.chunks_exact(PIXELS)) {
+        let id = format!("image {}", samples.len());
         if label >= classes {
-            return Err(Error::data(path, format!("image {index} has label {label}; {classes} classes")));
+            return Err(Error::data(path, format!("{id} has label {label}; {classes} classes")));
         }
         let data = (0..SIDE * SIDE).flat_map(|at| [0, 1, 2].map(|plane| planes[plane * SIDE * SIDE + at])).collect();
         let image = Rgb8::new(SIDE, SIDE, data).map_err(|error| Error::data(path, error.to_string()))?;
-        Ok(Sample { id: format!("image {index}"), labels: vec![label], image: Image::Pixels(image) })
-    });
-    Ok(Dataset { kind, samples: samples.collect::<Result<_>>()?, classes: Vec::new() })
+        samples.push(Sample { id, labels: vec![label], image: Image::Pixels(image) });
+    }
+    Ok(())
 }
 
 fn binary(form: &Form, bytes: &[u8]) -> Result<Rows, String> {
@@ -198,6 +270,9 @@ mod tests {
         let dataset = open_t7(&folder.join("cifar10_cache.t7")).unwrap();
         assert_eq!((dataset.kind, dataset.samples.len()), ("cifar10-test", 2));
         assert!(open_t7(&folder.join("imagenet.t7")).unwrap_err().to_string().contains("val.data"));
+        let (training, test) = open_t7_pair(&folder.join("cifar10_cache.t7")).unwrap();
+        let labels = |set: &Dataset| set.samples.iter().map(|sample| sample.labels[0]).collect::<Vec<_>>();
+        assert_eq!((training.kind, labels(&training), labels(&test)), ("cifar10-train", vec![3, 6, 9, 2], vec![3, 6]));
     }
 
     /// Two images: each plane constant, so a swapped plane or a shifted row shows.
@@ -272,5 +347,29 @@ mod tests {
         check(&open(root.path()).unwrap().unwrap(), "cifar10-test");
         let root = write("cifar-100-python/test", &python_2_batch("fine_labels"));
         check(&open(root.path()).unwrap().unwrap(), "cifar100-test");
+    }
+
+    #[test]
+    fn training_batches_come_in_order_with_the_names_of_the_classes() {
+        let rows = rows();
+        let row = |label: u8, image: usize| [&[label][..], &rows[image * PIXELS..][..PIXELS]].concat();
+        let root = write("test_batch.bin", &row(8, 1));
+        for (number, file) in FORMS[0].training.iter().enumerate() {
+            std::fs::write(root.path().join(file), [row(number as u8, 0), row(9, 1)].concat()).unwrap();
+        }
+        let (training, test) = open_pair(root.path()).unwrap().unwrap();
+        let labels: Vec<_> = training.samples.iter().map(|sample| sample.labels[0]).collect();
+        assert_eq!(labels, [0, 9, 1, 9, 2, 9, 3, 9, 4, 9]);
+        assert_eq!(
+            (training.kind, training.samples[9].id.as_str(), test.samples.len()),
+            ("cifar10-train", "image 9", 1)
+        );
+        // batches.meta.txt
+        assert_eq!((training.classes[0].as_str(), test.classes[9].as_str()), ("airplane", "truck"));
+        let hundred = HUNDRED.names();
+        // fine_label_names.txt
+        assert_eq!((hundred[0].as_str(), hundred[99].as_str(), hundred.len()), ("apple", "worm", 100));
+        std::fs::remove_file(root.path().join("data_batch_3.bin")).unwrap();
+        assert!(open_pair(root.path()).unwrap_err().to_string().contains("data_batch_3.bin: cannot read"));
     }
 }

@@ -15,6 +15,11 @@ pub(super) fn imagenet_class(id: &str) -> Option<usize> {
     IMAGENET.binary_search_by(|(known, _)| (*known).cmp(id)).ok()
 }
 
+/// All WordNet ids of ILSVRC2012, sorted.
+pub(super) fn imagenet_ids() -> Vec<String> {
+    IMAGENET.iter().map(|(id, _)| (*id).to_owned()).collect()
+}
+
 /// The name of each output of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Labels {

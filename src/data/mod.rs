@@ -11,6 +11,7 @@ pub mod labels;
 pub mod loader;
 mod mat;
 pub mod npy;
+pub mod pair;
 pub mod resize;
 mod svhn;
 pub mod transform;
@@ -39,7 +40,8 @@ pub struct Dataset {
 pub struct Sample {
     /// Its path or number, for people.
     pub id: String,
-    /// Indices into the data set's classes, any of which is right; never empty.
+    /// Indices into the data set's classes, any of which is right. Empty where findings are known instead, which stand beside
+    /// the data set.
     pub labels: Vec<usize>,
     /// Where its pixels are.
     pub image: Image,

@@ -1,4 +1,4 @@
-//! SVHN's cropped digits (format 2): `test_32x32.mat` as published, Netzer et al. 2011.
+//! SVHN's cropped digits (format 2) as published: `train_32x32.mat`, `extra_32x32.mat`, `test_32x32.mat`, Netzer et al. 2011.
 
 use std::path::Path;
 
@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 const SIDE: usize = 32;
 /// The test images' file.
 const FILE: &str = "test_32x32.mat";
+/// The training images' file, and that of the easier ones, which the paper adds (arXiv 1608.06993, section 4.1).
+const TRAINING: &str = "train_32x32.mat";
+const EXTRA: &str = "extra_32x32.mat";
 
 /// The test images, if the folder holds them.
 pub(super) fn open(folder: &Path) -> Result<Option<Dataset>> {
@@ -17,11 +20,27 @@ pub(super) fn open(folder: &Path) -> Result<Option<Dataset>> {
     if path.is_file() { open_mat(&path).map(Some) } else { Ok(None) }
 }
 
+/// The training images, with the extra ones where they are there, and the test images, if the folder holds them. All are kept
+/// in memory, 1.9 GB with the extra ones; reading those takes as much again for a while.
+pub(super) fn open_pair(folder: &Path) -> Result<Option<(Dataset, Dataset)>> {
+    let [training, extra, test] = [TRAINING, EXTRA, FILE].map(|file| folder.join(file));
+    if !training.is_file() {
+        return Ok(None);
+    }
+    let (mut training, test) = (open_mat(&training)?, open_mat(&test)?);
+    if extra.is_file() {
+        training.samples.append(&mut open_mat(&extra)?.samples);
+        for (number, sample) in training.samples.iter_mut().enumerate() {
+            sample.id = format!("image {number}");
+        }
+    }
+    Ok(Some((Dataset { kind: "svhn-train", ..training }, test)))
+}
+
 /// `X` is 32 x 32 x 3 x N bytes (row, column, channel, image), `y` has N labels from 1 to 10, of which 10 is the digit 0.
 pub(super) fn open_mat(path: &Path) -> Result<Dataset> {
     let bad = |reason: String| Error::data(path, reason);
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    let arrays = mat::read(&bytes).map_err(bad)?;
+    let arrays = mat::read(&std::fs::read(path).map_err(Error::io("read", path))?).map_err(bad)?;
     let array = |name: &str| arrays.iter().find(|(found, _)| found == name).map(|(_, array)| array);
     let Some(Array::Bytes(shape, pixels)) = array("X") else {
         return Err(bad("it has no array X of bytes; SVHN's cropped digits are expected".into()));
@@ -72,5 +91,16 @@ mod tests {
         assert_eq!((alone.samples.len(), &alone.samples[0].labels[..]), (1, &[0][..]));
         assert!(open_mat(&folder.join("devkit/data/meta.mat")).unwrap_err().to_string().contains("no array X"));
         assert!(open(&folder).unwrap().is_none());
+        let all = tempfile::tempdir().unwrap();
+        assert!(open_pair(all.path()).unwrap().is_none());
+        std::fs::copy(folder.join("svhn/test_32x32.mat"), all.path().join(TRAINING)).unwrap();
+        assert!(open_pair(all.path()).unwrap_err().to_string().contains("test_32x32.mat: cannot read"));
+        for file in [FILE, EXTRA] {
+            std::fs::copy(folder.join("svhn_plain_doubles.mat"), all.path().join(file)).unwrap();
+        }
+        let (training, test) = open_pair(all.path()).unwrap().unwrap();
+        let last = &training.samples[4];
+        assert_eq!((training.kind, training.samples.len(), last.id.as_str()), ("svhn-train", 5, "image 4"));
+        assert_eq!((last.labels[0], test.samples.len(), test.kind), (0, 1, "svhn-test"));
     }
 }
