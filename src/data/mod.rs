@@ -13,6 +13,7 @@ mod mat;
 pub mod npy;
 pub mod pair;
 pub mod resize;
+pub mod sheet;
 mod svhn;
 pub mod transform;
 

@@ -4,6 +4,7 @@
 //! does a run. A checkpoint holds all that a run needs to go on to the same bits.
 
 mod augment;
+mod check;
 mod checkpoint;
 mod draws;
 mod epoch;
@@ -13,19 +14,24 @@ mod learner;
 mod preset;
 mod recipe;
 mod run;
+mod sets;
 mod source;
+mod split;
 mod torch7;
 
 pub use augment::{Augmentation, RandomResizedCrop, RandomSizedCrop, Shift};
+pub use check::{check, check_images};
 pub use checkpoint::{Checkpoint, Origin, Position, State, Stored};
 pub use densenet_engine::train::initial_weights;
 pub use draws::{Draws, Random};
 pub use epoch::{Epoch, Score};
 pub use folder::{Folder, Kept};
-pub use labelled::{Labelled, Targets};
+pub use labelled::{Count, Labelled, Targets};
 pub use learner::{Engine, Entry, Learner, Named, Tensors};
 pub use preset::Data;
 pub use recipe::{Falls, Optimiser, Recipe};
 pub use run::{Advance, Moment, Run, Settings};
+pub use sets::{Choice, Sets};
 pub use source::Source;
+pub use split::Split;
 pub use torch7::Torch7;
