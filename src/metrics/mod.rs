@@ -2,7 +2,13 @@
 //!
 //! Every sum is formed in f64 in the order of the data, so the same predictions give the same bits however they were made.
 
+mod auroc;
+mod findings;
+
 use serde::{Deserialize, Serialize};
+
+pub use auroc::Auroc;
+pub use findings::{Finding, FindingsSummary};
 
 /// What the network said of one image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +40,9 @@ impl Prediction {
     }
 }
 
+/// The 97.5 % point of the normal distribution.
+const Z: f64 = 1.959_963_984_540_054;
+
 /// A share of images that is wrong, in percent.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rate {
@@ -52,8 +61,6 @@ pub struct Rate {
 impl Rate {
     /// `wrong` of `of`.
     pub fn new(wrong: usize, of: usize) -> Self {
-        // The 97.5 % point of the normal distribution.
-        const Z: f64 = 1.959_963_984_540_054;
         if of == 0 {
             return Self { wrong, of, percent: 0.0, low: 0.0, high: 100.0 };
         }
@@ -210,7 +217,7 @@ impl Comparison {
         let n = images.max(1) as f64;
         let (b, c) = (only_first as f64, only_second as f64);
         let difference = (b - c) / n;
-        let half = 1.959_963_984_540_054 * (b + c - (b - c) * (b - c) / n).max(0.0).sqrt() / n;
+        let half = Z * (b + c - (b - c) * (b - c) / n).max(0.0).sqrt() / n;
         let percent = |value: f64| 100.0 * value;
         Self {
             images,
