@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use densenet_arch::{Config, Protocol};
+use densenet_arch::{Config, Protocol, Task};
 use densenet_converters::{Conversion, Options};
 use densenet_registry::{
     Cache, Catalogue, Digest, FetchOptions, Key, Member, Progress, Published, Record, SourceFormat, Verified, Weight,
@@ -39,6 +39,8 @@ pub struct Model {
     pub protocol_stated: bool,
     /// The names of its classes.
     pub labels: Labels,
+    /// What its outputs stand for.
+    pub task: Task,
     /// Errors that others measured with these weights.
     pub published: Vec<Published>,
     /// Where the weights come from.
@@ -257,6 +259,7 @@ impl Store {
             Ok(Model {
                 name: name.to_owned(),
                 labels: Labels::new(labels, conversion.config.num_classes),
+                task: conversion.metadata.task,
                 protocol,
                 protocol_stated: stated,
                 published,

@@ -17,9 +17,11 @@ mod metadata;
 pub mod networks;
 mod protocol;
 mod recognise;
+mod task;
 
 pub use config::{Config, ConfigError, Head, Rounding, Stem};
 pub use layers::{Layer, Op, Param, Role};
 pub use metadata::{Metadata, MetadataError};
 pub use protocol::{Channels, Fit, Interpolation, Protocol, ProtocolError, Range, Resize};
 pub use recognise::{RecogniseError, recognise};
+pub use task::Task;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use crate::{Config, Head, Protocol, Rounding};
+use crate::{Config, Head, Protocol, Rounding, Task};
 
 /// What the tensors themselves do not say. Everything is optional: other programs' files have none of it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,6 +29,8 @@ pub struct Metadata {
     pub source_sha256: Option<String>,
     /// What a checkpoint of a run says beside its tensors, as JSON.
     pub training: Option<String>,
+    /// What the outputs stand for; single-label is not written.
+    pub task: Task,
     /// The program that wrote the file, with its version.
     pub tool: Option<String>,
 }
@@ -59,6 +61,7 @@ impl Metadata {
             ("protocol", self.protocol.as_ref().map(Protocol::to_text)),
             ("source_format", self.source_format.clone()),
             ("source_sha256", self.source_sha256.clone()),
+            ("task", Some(self.task).filter(|&task| task != Task::default()).map(|task| task.name().to_owned())),
             ("tool", self.tool.clone()),
             ("training", self.training.clone()),
         ];
@@ -104,6 +107,10 @@ impl Metadata {
             })?,
             source_format: text("source_format"),
             source_sha256: text("source_sha256"),
+            task: parse("task", lookup("task"), |text| {
+                Task::from_name(text).ok_or_else(|| "single-label or multi-label is expected".to_owned())
+            })?
+            .unwrap_or_default(),
             tool: text("tool"),
             training: text("training"),
         })
@@ -145,13 +152,15 @@ mod tests {
             labels: Some(vec!["normal".into(), "\"pneumonia\", é".into()]),
             source_format: Some("torch7".into()),
             source_sha256: Some("00".repeat(32)),
+            task: Task::MultiLabel,
             tool: Some("densenet-zoo 0.1.0".into()),
             training: Some("{}".into()),
         };
         let map = full.to_map();
         assert_eq!(map["eps"], "1.001e-5");
         assert_eq!((map["head"].as_str(), map["pooling"].as_str()), ("softmax", "ceil"));
-        assert_eq!(map["format"], "pt");
+        assert_eq!((map["format"].as_str(), map["task"].as_str()), ("pt", "multi-label"));
+        assert!(!Metadata::default().to_map().contains_key("task"));
         assert_eq!(read(&map), Ok(full));
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 
-use densenet_arch::{Config, Metadata, Protocol, Role, Rounding, recognise};
+use densenet_arch::{Config, Metadata, Protocol, Role, Rounding, Task, recognise};
 
 use crate::checkpoint::{Format, NamedTensor, read};
 use crate::error::Error;
@@ -27,6 +27,8 @@ pub struct Options {
     pub protocol: Option<Protocol>,
     /// Class names to write into the metadata; otherwise the file's own.
     pub labels: Option<Vec<String>>,
+    /// What the outputs stand for, to write into the metadata; otherwise what the file says.
+    pub task: Option<Task>,
     /// Which network, where the file holds several.
     pub choice: Choice,
     /// How the poolings round, where the file does not say.
@@ -146,6 +148,7 @@ pub fn convert<'a>(source: &'a Source, options: &Options) -> Result<Conversion<'
         pooling: Some(config.pooling).filter(|&pooling| pooling != Rounding::Floor),
         protocol: Some(protocol.clone()),
         labels: options.labels.clone().or(stated.labels),
+        task: options.task.unwrap_or(stated.task),
         ..source_metadata(checkpoint.format(), &source_sha256)
     };
     Ok(Conversion {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use densenet_arch::{Rounding, networks};
+use densenet_arch::{Rounding, Task, networks};
 use densenet_converters::{
     Choice, Conversion, DType, Kernels, Layout, Options, Source, read as read_checkpoint, write_raw,
 };
@@ -30,7 +30,7 @@ pub(super) struct Convert {
     #[arg(long)]
     force: bool,
     /// Any tensors under their own names, no DenseNet asked for.
-    #[arg(long, conflicts_with_all = ["arch", "allow_unused", "protocol", "dtype", "prefix", "prefer", "hf_folder", "pooling", "eps", "kernels", "layout", "no_top"])]
+    #[arg(long, conflicts_with_all = ["arch", "allow_unused", "protocol", "dtype", "prefix", "prefer", "hf_folder", "pooling", "eps", "kernels", "layout", "no_top", "task"])]
     raw: bool,
     /// The network that the tensors must fit, by name.
     #[arg(long)]
@@ -60,6 +60,10 @@ pub(super) struct Convert {
     /// How the arrays of an .npz are called.
     #[arg(long, value_enum)]
     layout: Option<Names>,
+    /// What the outputs stand for: classes of which an image has one, or findings of which it may have any, as of chest
+    /// radiographs. Otherwise what the file says, or the first.
+    #[arg(long, value_name = "single-label|multi-label", value_parser = task)]
+    task: Option<Task>,
     /// The features alone, of a file without a classifier (Keras: include_top=False) or with one.
     #[arg(long)]
     no_top: bool,
@@ -71,6 +75,10 @@ pub(super) struct Convert {
     /// What became of every tensor, on stdout (stderr with `-o -`); otherwise a summary.
     #[arg(long, alias = "format", value_enum, value_name = "FORMAT")]
     report: Option<Format>,
+}
+
+fn task(name: &str) -> Result<Task, String> {
+    Task::from_name(name).ok_or_else(|| "single-label or multi-label is expected".into())
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -152,6 +160,7 @@ impl Convert {
                 Pooling::Floor => Rounding::Floor,
                 Pooling::Ceil => Rounding::Ceil,
             }),
+            task: self.task,
             eps: self.eps,
             no_top: self.no_top,
             layout: self.layout.map(|names| match names {

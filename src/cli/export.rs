@@ -201,6 +201,7 @@ fn metadata(model: &Model) -> Metadata {
         },
         source_format: Some(model.source.format.to_owned()),
         source_sha256: Some(model.source.sha256.clone()),
+        task: model.task,
         tool: Some(TOOL.to_owned()),
         ..Metadata::default()
     }
