@@ -9,7 +9,7 @@ use crate::data::loader::{BadImage, Batch, each_batch};
 use crate::data::transform::Transform;
 use crate::data::{Dataset, Sample};
 use crate::error::{Error, Result};
-use crate::metrics::Prediction;
+use crate::metrics::{FindingsSummary, Prediction};
 use crate::runner::Runner;
 
 /// How many classes count as a hit in the top-5 error.
@@ -125,17 +125,14 @@ pub fn evaluate(
     mut observe: impl FnMut(&Step) -> Result<()>,
 ) -> Result<Evaluation> {
     let start = Instant::now();
-    let range = setup.shard.range(setup.dataset.samples.len(), setup.batch);
-    let samples = &setup.dataset.samples[range];
-    let samples = samples.get(setup.skip..).unwrap_or_default();
+    let samples = &setup.dataset.samples;
+    let classes = runner.config().num_classes;
     let mut evaluation = Evaluation::default();
-    each_batch(samples, setup.transform, setup.batch, setup.threads, |batch| {
-        let good: Vec<&Sample> = batch.good().map(|index| &samples[index]).collect();
+    each_output(runner, setup, |good, outputs, bad| {
         let (counted, named) = (evaluation.predictions.len(), evaluation.bad.len());
-        evaluation.bad.extend(batch.bad_images(samples));
-        let outputs = if good.is_empty() { Vec::new() } else { run(runner, setup.transform, batch)? };
-        for (sample, row) in good.iter().zip(outputs.chunks_exact(runner.config().num_classes)) {
-            let mut said = prediction(sample, row, setup.classes)?;
+        evaluation.bad.extend(bad);
+        for (&image, row) in good.iter().zip(outputs.chunks_exact(classes)) {
+            let mut said = prediction(&samples[image], row, setup.classes)?;
             if setup.keep_outputs {
                 said.outputs = row.to_vec();
             }
@@ -145,11 +142,70 @@ pub fn evaluate(
         observe(&Step {
             predictions: &evaluation.predictions[counted..],
             bad: &evaluation.bad[named..],
-            outputs: &outputs,
+            outputs,
             evaluation: &evaluation,
         })
     })?;
     Ok(evaluation)
+}
+
+/// Shows `consume` each batch: the images that could be read, by their place in the data; their outputs, (images, classes) row
+/// by row; and the others.
+fn each_output(
+    runner: &mut Runner,
+    setup: &Setup,
+    mut consume: impl FnMut(&[usize], &[f32], Vec<BadImage>) -> Result<()>,
+) -> Result<()> {
+    let range = setup.shard.range(setup.dataset.samples.len(), setup.batch);
+    let first = (range.start + setup.skip).min(range.end);
+    let samples = &setup.dataset.samples[first..range.end];
+    each_batch(samples, setup.transform, setup.batch, setup.threads, |batch| {
+        let good: Vec<usize> = batch.good().map(|index| first + index).collect();
+        let outputs = if good.is_empty() { Vec::new() } else { run(runner, setup.transform, batch)? };
+        consume(&good, &outputs, batch.bad_images(samples).collect())
+    })
+}
+
+/// What a network said of images with findings.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// The images that could be read, by their place in the data.
+    pub images: Vec<usize>,
+    /// (images, the data's findings) row by row; the sigmoid of each is a probability.
+    pub logits: Vec<f32>,
+    /// Images that could not be read.
+    pub bad: Vec<BadImage>,
+    /// Wall time, decoding included.
+    pub seconds: f64,
+}
+
+impl Findings {
+    /// The figures; `values` are the findings of all of the data's images, 1, 0 or NaN for unknown, row by row.
+    pub fn summary(&self, names: &[String], values: &[f32]) -> FindingsSummary {
+        let row = |&image: &usize| values.iter().skip(image * names.len()).take(names.len());
+        let values: Vec<f32> = self.images.iter().flat_map(row).copied().collect();
+        FindingsSummary::of(names, &self.logits, &values)
+    }
+}
+
+/// Runs the network over images with findings. An image that cannot be read is noted and passed over; `observe` is told of
+/// images done. Of ten crops, the mean counts.
+pub fn evaluate_findings(runner: &mut Runner, setup: &Setup, mut observe: impl FnMut(usize)) -> Result<Findings> {
+    let start = Instant::now();
+    let (classes, crops) = (runner.config().num_classes, setup.transform.crops() as f32);
+    let mut findings = Findings::default();
+    each_output(runner, setup, |good, outputs, bad| {
+        for (&image, row) in good.iter().zip(outputs.chunks_exact(classes)) {
+            best(row, 1, &setup.dataset.samples[image].id)?;
+            findings.logits.extend(setup.classes.iter().map(|&class| row[class] / crops));
+        }
+        findings.images.extend_from_slice(good);
+        observe(good.len() + bad.len());
+        findings.bad.extend(bad);
+        Ok(())
+    })?;
+    findings.seconds = start.elapsed().as_secs_f64();
+    Ok(findings)
 }
 
 /// What a row of outputs says of an image.
@@ -208,6 +264,11 @@ pub fn best(row: &[f32], count: usize, image: &str) -> Result<Vec<usize>> {
     order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
     order.truncate(count);
     Ok(order)
+}
+
+/// The sigmoid of each of a row.
+pub fn sigmoids(row: &[f32]) -> Vec<f32> {
+    row.iter().map(|value| 1.0 / (1.0 + (-value).exp())).collect()
 }
 
 /// The softmax of a row, which a log-softmax leaves as it is.

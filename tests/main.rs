@@ -18,6 +18,8 @@ mod export;
 mod fetch;
 #[path = "cli/finetune.rs"]
 mod finetune;
+#[path = "cli/findings.rs"]
+mod findings;
 #[path = "cli/imagenet.rs"]
 mod imagenet;
 #[path = "model/mod.rs"]

@@ -1,12 +1,13 @@
-//! `classify`: the likeliest classes of each image.
+//! `classify`: the likeliest classes of each image, or each finding's probability.
 
 use std::path::PathBuf;
 
 use clap::Args;
+use densenet_arch::Task;
 use densenet_zoo::Result;
 use densenet_zoo::data::transform::Transform;
 use densenet_zoo::data::{Image, Sample, loader};
-use densenet_zoo::eval::{best, probabilities, run};
+use densenet_zoo::eval::{best, probabilities, run, sigmoids};
 use densenet_zoo::store::Store;
 use serde_json::json;
 
@@ -46,8 +47,11 @@ impl Classify {
             }
             let id = &samples[batch.start].id;
             let logits = run(&mut runner, &transform, batch)?;
-            let shares = probabilities(&logits);
-            let top = best(&logits, 5, id)?;
+            let (shares, count) = match model.task {
+                Task::SingleLabel => (probabilities(&logits), 5),
+                Task::MultiLabel => (sigmoids(&logits), logits.len()),
+            };
+            let top = best(&logits, count, id)?;
             if self.print.format == Format::Human {
                 let rows =
                     top.iter().map(|&class| format!("  {:6.2} %  {}", 100.0 * shares[class], model.labels.name(class)));
@@ -66,6 +70,7 @@ impl Classify {
                 "model": model.name,
                 "sha256": model.source.sha256,
                 "protocol": protocol,
+                "task": model.task,
                 "backend": runner.name(),
                 "images": results,
             })),

@@ -69,9 +69,9 @@ enum Command {
     Export(export::Export),
     /// What a checkpoint holds. Nothing of it is executed.
     Inspect(inspect::Inspect),
-    /// The five likeliest classes of each image.
+    /// The five likeliest classes of each image; of a multi-label model, every finding with its own probability.
     Classify(classify::Classify),
-    /// Top-1 and top-5 error over a data set, beside the published figure.
+    /// Top-1 and top-5 error over a data set, beside the published figure; of findings, the area under each one's curve.
     Eval(eval::Eval),
     /// The published tables with what was measured beside them, from the results of eval.
     Table(table::Table),

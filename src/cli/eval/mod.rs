@@ -1,19 +1,22 @@
-//! `eval`: top-1 and top-5 error.
+//! `eval`: top-1 and top-5 error, or the areas under the curves of findings.
 
 mod compare;
+mod findings;
 mod merge;
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
+use densenet_arch::Task;
 use densenet_zoo::data::Dataset;
 use densenet_zoo::data::class_map::ClassMap;
 use densenet_zoo::data::decode::DECODER;
 use densenet_zoo::data::imagenet::LabelSet;
 use densenet_zoo::data::loader::each_batch;
+use densenet_zoo::data::sheet::{Reading, Sheet, Uncertain, is_sheet};
 use densenet_zoo::data::transform::Transform;
 use densenet_zoo::eval::{Evaluation, Setup, Shard, Step, evaluate};
 use densenet_zoo::metrics::Summary;
@@ -50,13 +53,18 @@ struct Run {
     #[arg(required = true)]
     model: Option<String>,
     /// A folder with one folder a class; ImageNet's validation set as a flat folder or its tar; a CIFAR folder (binary or
-    /// python) or Torch's .t7 of it; SVHN's test_32x32.mat; or `digits`.
+    /// python) or Torch's .t7 of it; SVHN's test_32x32.mat; a CSV file with labels or findings, the images beside it; or
+    /// `digits`.
     #[arg(long, value_name = "PATH|digits", required = true)]
     data: Option<String>,
-    /// Which labels ImageNet's validation images have: those of the challenge; the reassessed ones (Beyer et al. 2020), of
-    /// which several may be right; or those of a development kit, by its folder or its ground truth file.
-    #[arg(long, value_name = "original|real|DEVKIT", default_value = "original")]
+    /// Which labels the images have: of ImageNet's validation set, those of the challenge, the reassessed ones (Beyer et al.
+    /// 2020), of which several may be right, or those of a development kit, by its folder or its ground truth file; or those of
+    /// a CSV file, whose paths are under the folder of --data.
+    #[arg(long, value_name = "original|real|DEVKIT|FILE.csv", default_value = "original")]
     labels: String,
+    /// What an uncertain finding, -1, is taken for.
+    #[arg(long, value_name = "ignore|0|1", default_value = "ignore")]
+    uncertain: Uncertain,
     /// Which of the network's classes each folder is, where its name does not say: lines `folder,class`, or JSON.
     #[arg(long, value_name = "FILE")]
     class_map: Option<PathBuf>,
@@ -127,10 +135,9 @@ impl Eval {
 
 impl Run {
     fn run(self, store: &Store) -> Result<()> {
-        let labels = LabelSet::open(&self.labels)?;
         // clap asks for both where no verb stands.
         let (model, data) = (self.model.clone().unwrap_or_default(), self.data.clone().unwrap_or_default());
-        let dataset = Dataset::open(&data, &labels)?;
+        let (dataset, findings) = self.images(&data)?;
         let model = store.model(&model, &mut Downloads::default().one())?;
         let protocol = self.protocol.of(&model)?;
         let transform = Transform::new(&protocol, model.config.in_channels)?;
@@ -143,6 +150,25 @@ impl Run {
             return self.prepare_only(&dataset, &transform);
         }
         let mut runner = self.runner.open(&model, protocol.crop)?;
+        if let Some(values) = findings {
+            let setup = Setup {
+                dataset: &dataset,
+                classes: &classes,
+                transform: &transform,
+                batch: usize::from(self.batch_size),
+                threads: self.threads(),
+                shard: Shard::WHOLE,
+                keep_outputs: false,
+                skip: 0,
+            };
+            return self.findings(&model, &setup, &values, &mut runner);
+        }
+        if model.task == Task::MultiLabel {
+            return Err(Error::Usage(format!(
+                "{}: its outputs are findings, of which an image may have several; --data FILE.csv with a column a finding",
+                model.name
+            )));
+        }
         let header = self.header(&model, &data, &dataset, &transform, &runner);
         let (mut writer, done) = match &self.predictions {
             None => (None, Vec::new()),
@@ -194,6 +220,22 @@ impl Run {
             ))?;
         }
         unreadable(&evaluation, self.skip_bad)
+    }
+
+    /// The images to measure by; where they have findings, those too, row by row.
+    fn images(&self, data: &str) -> Result<(Dataset, Option<Vec<f32>>)> {
+        let (path, labels) = (Path::new(data), Path::new(&self.labels));
+        let (file, root) = match path.parent() {
+            _ if is_sheet(labels) => (labels, path),
+            Some(root) if is_sheet(path) => (path, root),
+            _ => return Ok((Dataset::open(data, &LabelSet::open(&self.labels)?)?, None)),
+        };
+        let reading = Reading { uncertain: self.uncertain, ..Reading::default() };
+        let sheet = Sheet::open(file, root, &reading)?.held_out();
+        if let Some(part) = sheet.parts.as_ref().and_then(|parts| parts.first()) {
+            eprintln!("{}: {} images of its part {}", file.display(), sheet.dataset.samples.len(), part.name());
+        }
+        Ok((sheet.dataset, sheet.findings))
     }
 
     fn threads(&self) -> usize {
