@@ -12,6 +12,7 @@ mod exit;
 mod explain;
 mod export;
 mod fetch;
+mod finetune;
 mod inspect;
 mod output;
 mod parity;
@@ -85,8 +86,10 @@ enum Command {
     Preprocess(preprocess::Preprocess),
     /// How fast a network runs or trains here: latency, images a second, memory.
     Bench(bench::Bench),
-    /// Train a network from nothing, by a published recipe.
+    /// Train a network from nothing, by a published recipe; or go on with a run.
     Train(train::Train),
+    /// Go on with a model's weights on other images.
+    Finetune(finetune::Finetune),
     /// Compare a model's output with one that another program computed.
     Parity(parity::Parity),
 }
@@ -310,6 +313,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Preprocess(verb) => verb.run(),
         Command::Bench(verb) => verb.run(&store),
         Command::Train(verb) => verb.run(&store),
+        Command::Finetune(verb) => verb.run(&store),
         Command::Parity(verb) => verb.run(&store),
     });
     match outcome {

@@ -4,16 +4,17 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use densenet_arch::{Config, networks};
+use densenet_zoo::data::transform::Transform;
 use densenet_zoo::store::Store;
 use densenet_zoo::train::{
-    Data, Engine, Folder, Kept, Learner, Origin, Position, Recipe, Run, Sets, Settings, Source, State, Stored,
-    Tensors, Torch7, initial_weights,
+    Data, Engine, Folder, Kept, Learner, Origin, Position, Recipe, Run, Sets, Settings, Source, State, Stored, Tensors,
+    Torch7, check, check_images, initial_weights,
 };
 use densenet_zoo::{Error, Result};
 
 use super::changes::{Changes, Machine};
 use super::progress::Downloads;
-use super::{Format, FormatArg, output, run};
+use super::{Format, FormatArg, output, progress, run};
 
 #[derive(Args)]
 pub(super) struct Train {
@@ -52,6 +53,9 @@ pub(super) struct Train {
     /// Replace what an earlier run left in DIR.
     #[arg(long, requires = "out")]
     force: bool,
+    /// Begin without decoding every image first.
+    #[arg(long)]
+    no_check: bool,
     #[command(flatten)]
     machine: Machine,
     #[command(flatten)]
@@ -123,6 +127,7 @@ impl Train {
         let source = Source::of_preset(kind, self.data.as_deref())?;
         let sets = source.open()?;
         let settings = self.machine.settings(self.changes.seed(), self.changes.exact());
+        look(&sets, &recipe, settings.threads, self.no_check)?;
         let model = match (&self.retrain, &torch7) {
             (_, Some(torch7)) => Some(torch7.model.display().to_string()),
             (model, None) => model.clone(),
@@ -162,6 +167,25 @@ impl Train {
         let config = self.network.config()?;
         Ok((data.recipe(format!("{name}, {}", config.name()), config)?, data.kind))
     }
+}
+
+/// Says what stands in the way of a training before its first step.
+pub(super) fn look(sets: &Sets, recipe: &Recipe, threads: usize, no_check: bool) -> Result<()> {
+    let Sets { training, validation, .. } = sets;
+    for note in check(training, validation, recipe.config.num_classes)? {
+        eprintln!("{note}");
+    }
+    if no_check {
+        return Ok(());
+    }
+    let transform = Transform::new(&recipe.protocol, recipe.config.in_channels)?;
+    let bar = progress::images(training.len() + validation.len());
+    bar.set_message("looked at");
+    let looked = [training, validation]
+        .into_iter()
+        .try_for_each(|labelled| check_images(labelled, &transform, threads, |images| bar.inc(images as u64)));
+    bar.finish_and_clear();
+    looked
 }
 
 /// A run on the engine, from weights, and where it goes on from a state.

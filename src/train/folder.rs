@@ -38,6 +38,9 @@ impl Kept {
 }
 
 impl Folder {
+    /// The file that says which images are on which side.
+    pub const SPLIT: &str = "split.csv";
+
     /// Makes the folder. One that holds a run's files is refused, unless they may be replaced; they are when the first epoch
     /// is done.
     pub fn create(path: &Path, replace: bool) -> Result<Self> {
@@ -83,6 +86,12 @@ impl Folder {
             Kept::Best => run.write_model(&path, out),
             Kept::Last => run.write(&path, out),
         })
+    }
+
+    /// Writes which images are on which side.
+    pub fn save_split(&self, split: &str) -> Result<()> {
+        let path = self.path.join(Self::SPLIT);
+        self.replace(&path, |out| out.write_all(split.as_bytes()).map_err(Error::io("write", &path)))
     }
 
     /// Writes beside the file, then renames: it is replaced whole or not at all.

@@ -8,6 +8,7 @@ mod check;
 mod checkpoint;
 mod draws;
 mod epoch;
+pub mod finetune;
 mod folder;
 mod labelled;
 mod learner;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use super::draws::Draws;
+use super::draws::{Draws, Random};
 use super::labelled::{Labelled, Targets};
 use crate::data::sheet::rows::Rows;
 use crate::data::sheet::{LABEL, PATH, Part, SPLIT};
