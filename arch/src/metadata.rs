@@ -27,10 +27,10 @@ pub struct Metadata {
     pub source_format: Option<String>,
     /// The sha256 of that file, in lower-case hexadecimal.
     pub source_sha256: Option<String>,
-    /// What a checkpoint of a run says beside its tensors, as JSON.
-    pub training: Option<String>,
     /// What the outputs stand for; single-label is not written.
     pub task: Task,
+    /// What a checkpoint of a run says beside its tensors, as JSON.
+    pub training: Option<String>,
     /// The program that wrote the file, with its version.
     pub tool: Option<String>,
 }

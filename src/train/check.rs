@@ -49,6 +49,9 @@ pub fn check(training: &Labelled, validation: &Labelled, outputs: usize) -> Resu
     if let Some(class) = (0..training.classes()).find(|&class| !has(&learnt, class)) {
         return refuse(format!("no image to train on has class {:?}", training.name(class)));
     }
+    if let Some(class) = (0..training.classes()).find(|&class| findings && learnt[class].negatives == 0) {
+        return refuse(format!("no image to train on is known to be without {:?}", training.name(class)));
+    }
     if let Some(class) = (0..validation.classes()).find(|&class| has(&measured, class) && !has(&learnt, class)) {
         return refuse(format!(
             "no image to train on has class {:?}, which validation images have",
@@ -195,6 +198,11 @@ mod tests {
                 findings(&["edema", "mass"], &[1.0, 0.0]),
                 findings(&["edema", "mass"], &[1.0, 1.0]),
                 "no image to train on has class \"mass\"",
+            ),
+            (
+                findings(&["edema", "mass"], &[1.0, 1.0, f32::NAN, 0.0]),
+                findings(&["edema", "mass"], &[1.0, 1.0]),
+                "no image to train on is known to be without \"edema\"",
             ),
         ] {
             assert_eq!(checked(&training, &validation, 3), Err(message.to_owned()));

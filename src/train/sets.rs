@@ -78,6 +78,11 @@ impl Choice {
             (None, Some(parts)) => Split(parts),
             (None, None) => Split::draw(&labelled, groups.as_deref(), self.share, self.seed)?,
         };
+        // A group of a published file's own may be meant to be divided; one that was asked for is not.
+        let asked = groups.as_deref().filter(|_| self.reading.group.is_some());
+        if let Some(group) = asked.and_then(|groups| split.divides(groups)) {
+            return Err(Error::Usage(format!("the split that is given divides the group {group:?}")));
+        }
         let (training, validation) = split.apply(&labelled);
         Ok(Sets { training, validation, split: Some(split.to_csv(&labelled, root)?) })
     }
@@ -125,6 +130,20 @@ mod tests {
             assert_eq!((ids(&again.training), ids(&again.validation)), (ids(&sets.training), ids(&sets.validation)));
             assert_eq!((&again.training.targets, &again.split), (&sets.training.targets, &sets.split));
         }
+    }
+
+    #[test]
+    fn a_group_that_a_given_split_divides_is_named() {
+        let root = folder();
+        let file = root.path().join("all/labels.csv");
+        std::fs::write(
+            &file,
+            "path,label,who,split\nant/0.png,ant,ann,train\nant/1.png,ant,bob,val\nbee/0.png,bee,ann,val\n",
+        )
+        .unwrap();
+        let reading = Reading { group: Some("who".into()), ..Reading::default() };
+        let divided = Choice { reading, ..choice(&file) };
+        assert_eq!(divided.open().unwrap_err().to_string(), "the split that is given divides the group \"ann\"");
     }
 
     #[test]

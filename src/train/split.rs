@@ -54,6 +54,13 @@ impl Split {
         Ok(Self(parts))
     }
 
+    /// A group that is in several parts.
+    pub fn divides<'g>(&self, groups: &'g [String]) -> Option<&'g str> {
+        let mut known = HashMap::new();
+        let divided = |(group, part): &(&'g String, &Part)| *known.entry(*group).or_insert(**part) != **part;
+        groups.iter().zip(&self.0).find(divided).map(|(group, _)| group.as_str())
+    }
+
     /// Training and validation images. Where none is to validate, those of the test part do.
     pub fn apply(&self, labelled: &Labelled) -> (Labelled, Labelled) {
         let of = |part| (0..self.0.len()).filter(|&image| self.0[image] == part).collect::<Vec<_>>();
@@ -245,6 +252,7 @@ mod tests {
             let split = Split::draw(&images, Some(&groups), 0.25, seed).unwrap();
             let side: BTreeMap<_, _> = groups.iter().zip(&split.0).collect();
             assert!(groups.iter().zip(&split.0).all(|(group, part)| side[group] == part));
+            assert_eq!(split.divides(&groups), None);
             let counts = split.apply(&images).1.counts();
             for (count, all) in counts.iter().zip(images.counts()) {
                 let share = count.positives as f64 / all.positives as f64;

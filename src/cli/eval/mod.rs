@@ -150,17 +150,17 @@ impl Run {
             return self.prepare_only(&dataset, &transform);
         }
         let mut runner = self.runner.open(&model, protocol.crop)?;
+        let setup = Setup {
+            dataset: &dataset,
+            classes: &classes,
+            transform: &transform,
+            batch: usize::from(self.batch_size),
+            threads: self.threads(),
+            shard: Shard::WHOLE,
+            keep_outputs: self.logits,
+            skip: 0,
+        };
         if let Some(values) = findings {
-            let setup = Setup {
-                dataset: &dataset,
-                classes: &classes,
-                transform: &transform,
-                batch: usize::from(self.batch_size),
-                threads: self.threads(),
-                shard: Shard::WHOLE,
-                keep_outputs: false,
-                skip: 0,
-            };
             return self.findings(&model, &setup, &values, &mut runner);
         }
         if model.task == Task::MultiLabel {
@@ -178,16 +178,7 @@ impl Run {
             }
             Some(path) => (Some(Writer::create(path, &header)?), Vec::new()),
         };
-        let setup = Setup {
-            dataset: &dataset,
-            classes: &classes,
-            transform: &transform,
-            batch: usize::from(self.batch_size),
-            threads: self.threads(),
-            shard: header.shard,
-            keep_outputs: self.logits,
-            skip: done.len(),
-        };
+        let setup = Setup { shard: header.shard, skip: done.len(), ..setup };
         let bar = progress::images(header.shard.range(header.images, header.batch_size).len() - done.len());
         let rest = evaluate(&mut runner, &setup, |step: &Step| {
             bar.inc((step.predictions.len() + step.bad.len()) as u64);

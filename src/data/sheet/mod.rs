@@ -166,20 +166,13 @@ impl Sheet {
         };
         let samples = files.into_iter().zip(labels).map(sample).collect();
         Ok(Self {
-            dataset: Dataset { kind: "sheet", samples, classes },
+            dataset: Dataset { kind: "csv", samples, classes },
             findings,
             parts: split.map(|_| parts),
             groups: (!groups.is_empty()).then_some(groups),
         })
     }
-}
 
-/// Whether a path is a CSV file's.
-pub fn is_sheet(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"))
-}
-
-impl Sheet {
     /// The images to measure by: those of the test part, else those of the validation part, else all.
     #[must_use]
     pub fn held_out(mut self) -> Self {
@@ -197,6 +190,11 @@ impl Sheet {
         self.dataset.samples = images.iter().map(|&image| self.dataset.samples[image].clone()).collect();
         self
     }
+}
+
+/// Whether a path is a CSV file's.
+pub fn is_sheet(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"))
 }
 
 fn sorted(labels: &[String]) -> Vec<String> {
