@@ -6,8 +6,8 @@ use clap::Args;
 use densenet_arch::{Config, networks};
 use densenet_zoo::store::Store;
 use densenet_zoo::train::{
-    Data, Engine, Folder, Kept, Learner, Origin, Position, Recipe, Run, Sets, Settings, Source, State, Stored,
-    Tensors, Torch7, initial_weights,
+    Data, Engine, Folder, Kept, Learner, Origin, Position, Recipe, Run, Sets, Settings, Source, State, Stored, Tensors,
+    Torch7, initial_weights,
 };
 use densenet_zoo::{Error, Result};
 

@@ -50,7 +50,7 @@ impl Measure {
     const fn place(self) -> &'static str {
         match self {
             Self::Error => "/error/percent",
-            Self::Auroc => "/auroc/mean",
+            Self::Auroc => "/auroc/mean_auroc",
         }
     }
 
@@ -272,7 +272,8 @@ mod tests {
         let best = curve("a", &[9.0, 2.5, 4.0, 2.5]).best();
         assert_eq!(best, Some(Best { epoch: 2, measure: Measure::Error, value: 2.5 }));
         let findings = [0.7, 0.9, 0.8].iter().zip(1..);
-        let findings: Vec<_> = findings.map(|(mean, epoch)| json!({"epoch": epoch, "auroc": {"mean": mean}})).collect();
+        let findings: Vec<_> =
+            findings.map(|(mean, epoch)| json!({"epoch": epoch, "auroc": {"mean_auroc": mean}})).collect();
         let curve = Curve::new("b", &findings);
         assert_eq!(curve.best().map(|best| (best.epoch, best.measure)), Some((2, Measure::Auroc)));
         let svg = drawn(&[curve]).svg(true);

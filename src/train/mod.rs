@@ -8,6 +8,7 @@ mod check;
 mod checkpoint;
 mod draws;
 mod epoch;
+mod figures;
 mod folder;
 mod labelled;
 mod learner;
@@ -17,6 +18,7 @@ mod run;
 mod sets;
 mod source;
 mod split;
+mod tensorboard;
 mod torch7;
 
 pub use augment::{Augmentation, RandomResizedCrop, RandomSizedCrop, Shift};
