@@ -1,12 +1,14 @@
 //! The folder that timm loads by `timm.create_model("local-dir:FOLDER", pretrained=True)`, and that the Hugging Face Hub
 //! holds: `model.safetensors` and a `config.json` with the preprocessing (timm 1.0, models/_hub.py).
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use densenet_arch::{Channels, Config, Fit, Head, Interpolation, Protocol, Range, Resize, Rounding, Stem, networks};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::files;
 
 /// The name of the weights in such a folder.
 pub const WEIGHTS: &str = "model.safetensors";
@@ -34,6 +36,23 @@ pub fn is_folder(path: &Path) -> bool {
 /// The first file that writing such a folder would overwrite.
 pub fn taken(folder: &Path) -> Option<PathBuf> {
     [WEIGHTS, CONFIG, CARD].map(|name| folder.join(name)).into_iter().find(|path| path.exists())
+}
+
+/// Writes such a folder, and returns the weights' sha256. `weights` writes them and says it, `card` is told it. The weights
+/// take their place last: what is a model already has its description.
+pub fn write(
+    folder: &Path,
+    description: &Value,
+    weights: impl FnOnce(&mut dyn Write) -> Result<String>,
+    card: impl FnOnce(&str) -> String,
+) -> Result<String> {
+    let path = folder.join(WEIGHTS);
+    let mut file = files::beside(&path)?;
+    let sha256 = weights(&mut file)?;
+    files::write(&folder.join(CONFIG), format!("{description:#}\n").as_bytes())?;
+    files::write(&folder.join(CARD), card(&sha256).as_bytes())?;
+    files::place(file, &path)?;
+    Ok(sha256)
 }
 
 /// What torchvision and timm get wrong of a network, which take an eps of 1e-5, poolings that round down and a head of
@@ -96,7 +115,11 @@ fn protocol(json: &Value) -> Option<Protocol> {
     let cfg = json.get("pretrained_cfg").unwrap_or(json);
     let triple = |name: &str| {
         let values = cfg.get(name)?.as_array()?.iter().map(|value| value.as_f64().map(|value| value as f32));
-        <[f32; 3]>::try_from(values.collect::<Option<Vec<_>>>()?).ok()
+        match values.collect::<Option<Vec<_>>>()?[..] {
+            [grey] => Some([grey; 3]),
+            [red, green, blue] => Some([red, green, blue]),
+            _ => None,
+        }
     };
     let crop = usize::try_from(cfg.get("input_size")?.as_array()?.get(1)?.as_u64()?).ok()?;
     let interpolation = match cfg.get("interpolation")?.as_str()? {
@@ -131,23 +154,28 @@ pub fn config_json(config: &Config, protocol: &Protocol, labels: Option<&[String
     let stock = ["densenet-121", "densenet-161", "densenet-169", "densenet-201"]
         .into_iter()
         .find(|name| networks::find(name).is_some_and(|network| network.config.same_network(config)));
-    let (architecture, model_args) = match stock {
-        Some(name) => (name.replace('-', ""), None),
+    let (architecture, mut model_args) = match stock {
+        Some(name) => (name.replace('-', ""), json!({})),
         None if timm_builds(config) => {
             let args = json!({
                 "block_config": config.block_config,
                 "growth_rate": config.growth_rate,
                 "bn_size": config.bn_size,
             });
-            ("densenet121".to_owned(), Some(args))
+            ("densenet121".to_owned(), args)
         }
-        None => (config.name(), None),
+        None => (config.name(), json!({})),
     };
+    if config.in_channels != 3 {
+        model_args["in_chans"] = config.in_channels.into();
+    }
     let scale = match protocol.range {
         Range::Unit => 1.0,
         Range::Byte => 255.0,
     };
-    let unit = |values: [f32; 3]| values.map(|value| rounded(f64::from(value) / scale));
+    let unit = |values: [f32; 3]| -> Vec<f64> {
+        values.iter().take(config.in_channels).map(|value| rounded(f64::from(*value) / scale)).collect()
+    };
     let (interpolation, crop_pct) = match protocol.resize {
         Some(Resize { size, interpolation, .. }) => {
             let name = match interpolation {
@@ -179,8 +207,8 @@ pub fn config_json(config: &Config, protocol: &Protocol, labels: Option<&[String
         },
     });
     if let Some(object) = json.as_object_mut() {
-        if let Some(args) = model_args {
-            object.insert("model_args".into(), args);
+        if model_args.as_object().is_some_and(|args| !args.is_empty()) {
+            object.insert("model_args".into(), model_args);
         }
         if let Some(labels) = labels {
             object.insert("label_names".into(), labels.into());
@@ -214,6 +242,15 @@ mod tests {
         let json = config_json(&Config::cifar_bc(100, 12).unwrap(), &Protocol::named("cifar10").unwrap(), None);
         assert_eq!(json["architecture"], "densenet-bc-100-12");
         assert_eq!(json["pretrained_cfg"]["mean"][0], 0.491_372_6);
+        let grey = Config { in_channels: 1, ..networks::find("densenet-121").unwrap().config.clone() };
+        let json = config_json(&grey, &protocol, None);
+        assert_eq!((&json["architecture"], &json["model_args"]), (&json!("densenet121"), &json!({"in_chans": 1})));
+        let cfg = &json["pretrained_cfg"];
+        assert_eq!(
+            (&cfg["input_size"], &cfg["mean"], &cfg["std"]),
+            (&json!([1, 224, 224]), &json!([0.485]), &json!([0.229]))
+        );
+        assert_eq!(super::protocol(&json).map(|protocol| protocol.std), Some([0.229; 3]));
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod device;
 mod error;
 pub mod eval;
 pub mod explain;
+pub mod files;
 pub mod hf;
 pub mod input;
 pub mod memory;

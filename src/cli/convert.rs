@@ -11,11 +11,11 @@ use densenet_converters::{
 };
 use densenet_zoo::input::{self, Input};
 use densenet_zoo::store::{Store, complete, convert};
-use densenet_zoo::{Error, Result, hf};
+use densenet_zoo::{Error, Result, files, hf};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
-use super::output::{beside, io_error, persist, write_descriptions};
+use super::output::io_error;
 use super::{Format, ProtocolArg, output};
 
 #[derive(Args)]
@@ -194,14 +194,15 @@ impl Convert {
     fn network(&self, store: &Store, input: &Input, target: &Target, options: &Options) -> Result<()> {
         let conversion = convert(&self.input, &input.source, options)?;
         complete(&self.input, &conversion, self.allow_unused)?;
-        let sha256 = self.write(target, input, |out| conversion.write(out))?;
+        let sha256 = if let Target::Folder(folder) = target {
+            let origin = conversion.origin_sha256.as_deref().unwrap_or(&conversion.source_sha256);
+            output::write_folder(folder, (&self.input, input), &conversion, store.known(origin))?
+        } else {
+            self.write(target, input, |out| conversion.write(out))?
+        };
         let differences = hf::network_differences(&conversion.config);
         if !differences.is_empty() {
             eprintln!("torchvision and timm load it, and their outputs will differ: {}", differences.join("; "));
-        }
-        if let Target::Folder(folder) = target {
-            let origin = conversion.origin_sha256.as_deref().unwrap_or(&conversion.source_sha256);
-            write_descriptions(folder, &conversion, &sha256, store.known(origin))?;
         }
         let config = &conversion.config;
         let protocol = &conversion.protocol.name;
@@ -291,7 +292,7 @@ impl Convert {
             Target::Folder(folder) => Some(folder.join(hf::WEIGHTS)),
         };
         let file = match &path {
-            Some(path) => beside(path)?,
+            Some(path) => files::beside(path)?,
             // Damage shows late: what is not whole must not reach the pipe either.
             None => NamedTempFile::new().map_err(io_error("write into", &std::env::temp_dir()))?,
         };
@@ -299,7 +300,7 @@ impl Convert {
         let sha256 = write(&mut out).map_err(|source| Error::Checkpoint { path: self.input.clone(), source })?;
         let file = out.into_inner();
         if let Some(path) = path {
-            persist(file, &path)?;
+            files::place(file, &path)?;
         } else {
             let mut file = file.reopen().map_err(io_error("read", file.path()))?;
             io::copy(&mut file, &mut io::stdout().lock()).map_err(io_error("write", Path::new("stdout")))?;

@@ -8,7 +8,7 @@ use densenet_converters::{Export as Onnx, OPSETS, Options, TOOL};
 use densenet_zoo::data::labels::Labels;
 use densenet_zoo::input;
 use densenet_zoo::store::{Model, Store, complete, convert};
-use densenet_zoo::{Error, Result, hf};
+use densenet_zoo::{Error, Result, files, hf};
 use serde_json::json;
 
 use super::progress::Downloads;
@@ -86,15 +86,11 @@ impl Export {
         input::open(path, |input| {
             let conversion = convert(path, &input.source, &options)?;
             complete(path, &conversion, true)?;
-            let weights = folder.join(hf::WEIGHTS);
-            let mut out = input.releasing(output::beside(&weights)?);
-            let sha256 =
-                conversion.write(&mut out).map_err(|source| Error::Checkpoint { path: path.clone(), source })?;
-            output::persist(out.into_inner(), &weights)?;
             let origin = conversion.origin_sha256.as_deref().unwrap_or(&conversion.source_sha256);
             // A name that is no path came from the catalogue, which may not know the whole digest.
             let named = || store.catalogue.find(&self.model).ok().filter(|_| !Path::new(&self.model).exists());
-            output::write_descriptions(folder, &conversion, &sha256, store.known(origin).or_else(named))?;
+            let weight = store.known(origin).or_else(named);
+            let sha256 = output::write_folder(folder, (path, input), &conversion, weight)?;
             match self.print.format {
                 Format::Json => output::print_json(&json!({
                     "model": model.name,
@@ -140,10 +136,10 @@ impl Export {
                 .map(|(_, values)| values)
                 .map_err(|error| densenet_converters::Error::Layout(error.to_string()))
         };
-        let mut file = output::beside(path)?;
+        let mut file = files::beside(path)?;
         onnx.write(&values, &mut file).map_err(|source| Error::Checkpoint { path: path.to_owned(), source })?;
         let size = file.as_file().metadata().map_err(output::io_error("read", path))?.len();
-        output::persist(file, path)?;
+        files::place(file, path)?;
         if model.config.pooling == Rounding::Ceil {
             eprintln!(
                 "{}: its poolings round up; the graph says so (ceil_mode), and few runtimes are tested with it",

@@ -7,9 +7,9 @@ use comfy_table::{CellAlignment, Table, presets};
 use densenet_converters::Conversion;
 use densenet_registry::Weight;
 use densenet_zoo::data::resize::Rgb8;
-use densenet_zoo::{Error, Result, card, hf};
+use densenet_zoo::input::Input;
+use densenet_zoo::{Error, Result, card, files, hf};
 use serde_json::Value;
-use tempfile::NamedTempFile;
 
 /// Prints on stdout; a closed pipe is an error that `main` takes for success.
 pub(super) fn print(text: &str) -> Result<()> {
@@ -24,30 +24,23 @@ pub(super) fn print_json(value: &Value) -> Result<()> {
     print(&format!("{value:#}"))
 }
 
-/// Writes a file whole or not at all.
-pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::Io { action: "write", path, source }
-    };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = densenet_registry::temporary_in(folder).map_err(io(folder))?;
-    file.write_all(bytes).map_err(io(path))?;
-    file.persist(path).map_err(|error| io(path)(error.error))?;
-    Ok(())
-}
-
-/// Writes what stands beside the weights in a folder of the Hugging Face form.
-pub(super) fn write_descriptions(
+/// Writes a conversion as a folder of the Hugging Face form, and returns the weights' sha256.
+pub(super) fn write_folder(
     folder: &Path,
+    (path, input): (&Path, &Input),
     conversion: &Conversion,
-    sha256: &str,
     weight: Option<&Weight>,
-) -> Result<()> {
+) -> Result<String> {
     let labels = conversion.metadata.labels.as_deref();
-    let description = hf::config_json(&conversion.config, &conversion.protocol, labels);
-    write_file(&folder.join(hf::CONFIG), format!("{description:#}\n").as_bytes())?;
-    write_file(&folder.join(hf::CARD), card::card(conversion, sha256, weight).as_bytes())
+    hf::write(
+        folder,
+        &hf::config_json(&conversion.config, &conversion.protocol, labels),
+        |out| {
+            let written = conversion.write(&mut input.releasing(out));
+            written.map_err(|source| Error::Checkpoint { path: path.to_owned(), source })
+        },
+        |sha256| card::card(conversion, sha256, weight),
+    )
 }
 
 /// Refuses to overwrite, unless that is wanted.
@@ -58,15 +51,7 @@ pub(super) fn may_write(path: &Path, force: bool) -> Result<()> {
 pub(super) fn write_png(path: &Path, picture: &Rgb8) -> Result<()> {
     let (width, height) = (picture.width() as u32, picture.height() as u32);
     let image = image::RgbImage::from_raw(width, height, picture.data().to_vec()).unwrap_or_default();
-    write_image(path, &image)
-}
-
-pub(super) fn write_image(path: &Path, image: &image::RgbImage) -> Result<()> {
-    let mut out = std::io::Cursor::new(Vec::new());
-    image
-        .write_to(&mut out, image::ImageFormat::Png)
-        .map_err(|error| Error::Data { path: path.to_owned(), reason: error.to_string() })?;
-    write_file(path, out.get_ref())
+    files::write_image(path, &image)
 }
 
 /// Columns without lines between them; those in `right` are numbers.
@@ -94,19 +79,6 @@ pub(super) fn thousands(number: u64) -> String {
         text.push(digit);
     }
     text
-}
-
-/// A file in the folder of `path`, which is made if need be.
-pub(super) fn beside(path: &Path) -> Result<NamedTempFile> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(io_error("create", folder))?;
-    densenet_registry::temporary_in(folder).map_err(io_error("write into", folder))
-}
-
-pub(super) fn persist(file: NamedTempFile, path: &Path) -> Result<()> {
-    file.as_file().sync_all().map_err(io_error("write", path))?;
-    file.persist(path).map_err(|error| io_error("write", path)(error.error))?;
-    Ok(())
 }
 
 pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {

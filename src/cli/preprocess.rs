@@ -8,7 +8,7 @@ use densenet_arch::Protocol;
 use densenet_zoo::data::npy;
 use densenet_zoo::data::transform::Transform;
 use densenet_zoo::data::{Image, decode};
-use densenet_zoo::{Error, Result};
+use densenet_zoo::{Error, Result, files};
 use safetensors::tensor::{Dtype, TensorView, serialize};
 
 use super::{ProtocolArg, output};
@@ -53,7 +53,7 @@ impl Preprocess {
         let shape = [self.images.len() * transform.crops(), channels, height, width];
         match self.output.extension().and_then(|ending| ending.to_str()) {
             Some("safetensors") => self.safetensors(&protocol, &shape, &pixels)?,
-            Some("npy") => output::write_file(&self.output, &npy::write_f32(&shape, &pixels))?,
+            Some("npy") => files::write(&self.output, &npy::write_f32(&shape, &pixels))?,
             Some("png") if shape[0] == 1 => output::write_png(&self.output, &transform.picture(&pixels))?,
             Some("png") => return Err(Error::Usage("a .png shows one crop of one image".into())),
             _ => return Err(Error::Usage("-o takes a .safetensors, .npy or .png file".into())),
@@ -74,6 +74,6 @@ impl Preprocess {
         let view = TensorView::new(Dtype::F32, shape.to_vec(), &bytes).map_err(failed)?;
         // One entry: more would come in any order.
         let metadata = HashMap::from([("protocol".to_owned(), protocol.to_text())]);
-        output::write_file(&self.output, &serialize([("input", view)], Some(metadata)).map_err(failed)?)
+        files::write(&self.output, &serialize([("input", view)], Some(metadata)).map_err(failed)?)
     }
 }

@@ -8,7 +8,7 @@ use densenet_zoo::data::labels::Labels;
 use densenet_zoo::report::page::{Run, page};
 use densenet_zoo::report::{Measured, examples, table};
 use densenet_zoo::store::{Model, Store};
-use densenet_zoo::{Error, Result};
+use densenet_zoo::{Error, Result, files};
 
 use super::output;
 
@@ -34,7 +34,7 @@ impl Report {
         let results = Measured::open_all(&self.results)?;
         let rows = table::rows(&store.catalogue, &results);
         let runs: Vec<Run> = results.into_iter().map(|measured| illustrated(store, measured)).collect();
-        output::write_file(&self.output, page(&self.title, &rows, &runs).as_bytes())?;
+        files::write(&self.output, page(&self.title, &rows, &runs).as_bytes())?;
         let pictures: usize = runs.iter().flat_map(|run| &run.examples).map(|example| example.images.len()).sum();
         for run in &runs {
             run.notes.iter().for_each(|note| eprintln!("{}: {note}", run.measured.path.display()));

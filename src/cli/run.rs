@@ -26,8 +26,7 @@ pub(super) fn to_the_end(mut run: Run, mut folder: Option<Folder>, format: Forma
     });
     introduce(&run);
     if let Some(folder) = &mut folder {
-        folder.note(&header(&run));
-        run.state().history.iter().for_each(|epoch| folder.note(&json!(epoch)));
+        folder.begin(header(&run), run.state().history.iter().map(|epoch| json!(epoch)).collect());
     }
     loop {
         match advance(&mut run).map_err(|error| with_checkpoint(error, folder.as_ref(), &run))? {
@@ -48,6 +47,9 @@ pub(super) fn to_the_end(mut run: Run, mut folder: Option<Folder>, format: Forma
             }
         }
     }
+    if let Some(folder) = &folder {
+        folder.save_curves()?;
+    }
     report(&run, folder.as_ref(), format)
 }
 
@@ -58,8 +60,7 @@ fn keep(folder: &mut Folder, run: &Run, epoch: &Epoch) -> Result<()> {
         folder.save(Kept::Best, run.checkpoint())?;
     }
     folder.save(Kept::Last, run.checkpoint())?;
-    folder.note(&json!(epoch));
-    folder.save_metrics()
+    folder.add(json!(epoch))
 }
 
 /// To the end of the epoch, with a bar; or to where it has to be saved.

@@ -1,9 +1,13 @@
 //! Drawings made of a few shapes, as SVG and as pixels.
 
 use std::fmt::Write;
+use std::path::Path;
 
-use font8x8::UnicodeFonts;
-use image::{Rgb, RgbImage};
+use image::RgbImage;
+
+use super::raster::Raster;
+use crate::error::Result;
+use crate::files;
 
 /// A colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +31,7 @@ pub(super) enum Anchor {
 #[derive(Clone, Debug)]
 enum Shape {
     Rect { x: f64, y: f64, width: f64, height: f64, ink: Ink },
-    Line { from: (f64, f64), to: (f64, f64), ink: Ink },
+    Path { points: Vec<(f64, f64)>, width: f64, ink: Ink },
     Circle { x: f64, y: f64, radius: f64, ink: Ink, filled: bool },
     Text { x: f64, y: f64, anchor: Anchor, text: String },
 }
@@ -54,7 +58,17 @@ impl Canvas {
     }
 
     pub(super) fn line(&mut self, from: (f64, f64), to: (f64, f64), ink: Ink) {
-        self.shapes.push((Shape::Line { from, to, ink }, None));
+        self.path(vec![from, to], 1.0, ink);
+    }
+
+    /// A line through points; through a single one, a dot.
+    pub(super) fn path(&mut self, mut points: Vec<(f64, f64)>, width: f64, ink: Ink) {
+        match points[..] {
+            [] => return,
+            [only] => points.push(only),
+            _ => {}
+        }
+        self.shapes.push((Shape::Path { points, width, ink }, None));
     }
 
     pub(super) fn circle(
@@ -90,15 +104,16 @@ impl Canvas {
                     "<rect x=\"{x:.2}\" y=\"{y:.2}\" width=\"{width:.2}\" height=\"{height:.2}\" {}>{title}</rect>",
                     paint("fill", *ink)
                 ),
-                Shape::Line { from, to, ink } => write!(
-                    out,
-                    "<line x1=\"{:.2}\" y1=\"{:.2}\" x2=\"{:.2}\" y2=\"{:.2}\" {}/>",
-                    from.0,
-                    from.1,
-                    to.0,
-                    to.1,
-                    paint("stroke", *ink)
-                ),
+                Shape::Path { points, width, ink } => {
+                    let points: Vec<_> = points.iter().map(|(x, y)| format!("{x:.2},{y:.2}")).collect();
+                    write!(
+                        out,
+                        "<polyline points=\"{}\" fill=\"none\" stroke-width=\"{width}\" stroke-linecap=\"round\" \
+                         stroke-linejoin=\"round\" {}/>",
+                        points.join(" "),
+                        paint("stroke", *ink)
+                    )
+                }
                 Shape::Circle { x, y, radius, ink, filled } => {
                     let fill = if *filled { paint("fill", *ink) } else { "fill=\"none\"".to_owned() };
                     let stroke = paint("stroke", *ink);
@@ -125,72 +140,26 @@ impl Canvas {
         out
     }
 
+    /// Into a file, as PNG if its name ends so, else as SVG.
+    pub(super) fn save(&self, path: &Path) -> Result<()> {
+        match path.extension() {
+            Some(ending) if ending == "png" => files::write_image(path, &self.pixels()),
+            _ => files::write(path, self.svg(true).as_bytes()),
+        }
+    }
+
     /// As pixels on white, two a unit.
     pub(super) fn pixels(&self) -> RgbImage {
-        const SCALE: f64 = 2.0;
-        let size = |units: f64| (units * SCALE).ceil().max(1.0) as u32;
-        let mut image = RgbImage::from_pixel(size(self.width), size(self.height), Rgb([255; 3]));
-        let mut dot = |x: f64, y: f64, ink: Ink| {
-            if x >= 0.0 && y >= 0.0 && x < f64::from(image.width()) && y < f64::from(image.height()) {
-                image.put_pixel(x as u32, y as u32, Rgb(solid(ink)));
-            }
-        };
+        let mut raster = Raster::new(self.width, self.height);
         for (shape, _) in &self.shapes {
             match shape {
-                Shape::Rect { x, y, width, height, ink } => {
-                    let steps = |from: f64, length: f64| {
-                        let (first, last) = ((from * SCALE).round() as i64, ((from + length) * SCALE).round() as i64);
-                        first..last.max(first + 1)
-                    };
-                    for row in steps(*y, *height) {
-                        for column in steps(*x, *width) {
-                            dot(column as f64, row as f64, *ink);
-                        }
-                    }
-                }
-                Shape::Line { from, to, ink } => {
-                    let steps = ((to.0 - from.0).abs().max((to.1 - from.1).abs()) * SCALE).ceil().max(1.0);
-                    for step in 0..=steps as i64 {
-                        let at = |from: f64, to: f64| (from + (to - from) * step as f64 / steps) * SCALE;
-                        dot(at(from.0, to.0), at(from.1, to.1), *ink);
-                    }
-                }
-                Shape::Circle { x, y, radius, ink, filled } => {
-                    let (outer, inner) = (radius * SCALE, if *filled { 0.0 } else { (radius - 1.5) * SCALE });
-                    let reach = outer.ceil() as i64;
-                    for dy in -reach..=reach {
-                        for dx in -reach..=reach {
-                            let distance = (dx as f64).hypot(dy as f64);
-                            if distance <= outer && distance >= inner {
-                                dot(x * SCALE + dx as f64, y * SCALE + dy as f64, *ink);
-                            }
-                        }
-                    }
-                }
-                Shape::Text { x, y, anchor, text } => {
-                    // Cells of eight pixels, twice as high and wide.
-                    let length = 16.0 * text.chars().count() as f64;
-                    let start = x * SCALE
-                        - match anchor {
-                            Anchor::Start => 0.0,
-                            Anchor::Middle => length / 2.0,
-                            Anchor::End => length,
-                        };
-                    for (number, character) in text.chars().enumerate() {
-                        let glyph = font8x8::BASIC_FONTS.get(character).or_else(|| font8x8::BASIC_FONTS.get('?'));
-                        for (row, bits) in glyph.unwrap_or_default().into_iter().enumerate() {
-                            for column in (0..8).filter(|column| bits >> column & 1 == 1) {
-                                for (dx, dy) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
-                                    let across = 16 * number + 2 * column + dx;
-                                    dot(start + across as f64, y * SCALE - 16.0 + (2 * row + dy) as f64, Ink::Text);
-                                }
-                            }
-                        }
-                    }
-                }
+                Shape::Rect { x, y, width, height, ink } => raster.rect((*x, *y), (*width, *height), solid(*ink)),
+                Shape::Path { points, width, ink } => raster.path(points, *width, solid(*ink)),
+                Shape::Circle { x, y, radius, ink, filled } => raster.circle((*x, *y), *radius, *filled, solid(*ink)),
+                Shape::Text { x, y, anchor, text } => raster.text((*x, *y), *anchor, text, solid(Ink::Text)),
             }
         }
-        image
+        raster.image
     }
 }
 
@@ -235,15 +204,19 @@ mod tests {
         canvas.rect((2.0, 3.0), (10.0, 5.0), Ink::Rgb([1, 2, 3]), Some("a < b".into()));
         canvas.circle((30.0, 10.0), 4.0, (Ink::Rgb([9, 9, 9]), true), None);
         canvas.text((20.0, 18.0), Anchor::Middle, "i & o");
+        canvas.line((14.0, 2.0), (20.0, 2.0), Ink::Rgb([5, 5, 5]));
         let svg = canvas.svg(true);
         assert!(svg.contains(
             "<rect x=\"2.00\" y=\"3.00\" width=\"10.00\" height=\"5.00\" fill=\"#010203\"><title>a &lt; b</title>"
         ));
+        assert!(svg.contains("<polyline points=\"14.00,2.00 20.00,2.00\" fill=\"none\" stroke-width=\"1\""));
         assert!(svg.contains(">i &amp; o</text>") && svg.contains("fill=\"#fff\""));
         assert!(!canvas.svg(false).contains("#fff\""));
         let pixels = canvas.pixels();
         assert_eq!(pixels.dimensions(), (80, 40));
         assert_eq!([(4, 6), (23, 15), (24, 16), (60, 20)].map(|(x, y)| pixels.get_pixel(x, y).0[0]), [1, 1, 255, 9]);
+        // A unit is two pixels: the line fills the rows on both sides of its middle, and no other.
+        assert_eq!([2, 3, 4, 5].map(|y| pixels.get_pixel(34, y).0[0]), [255, 5, 5, 255]);
         assert!(pixels.rows().skip(20).flatten().any(|pixel| pixel.0 == [30; 3]));
         assert_eq!([heat(-1.0), heat(0.5), heat(1.0)], [[240, 243, 247], [86, 150, 205], [10, 30, 84]]);
     }

@@ -1,8 +1,9 @@
 //! Which layers a trained DenseNet reads: the mean absolute weight between each pair of layers of a block (arXiv 1608.06993,
 //! figure 5).
 
+use std::path::Path;
+
 use densenet_arch::Config;
-use image::RgbImage;
 use serde::Serialize;
 
 use super::canvas::{Anchor, Canvas, Ink, heat};
@@ -84,14 +85,9 @@ fn drawn(name: &str, blocks: &[Block]) -> Canvas {
     canvas
 }
 
-/// The figure as SVG.
-pub fn svg(name: &str, blocks: &[Block]) -> String {
-    drawn(name, blocks).svg(true)
-}
-
-/// The figure as pixels.
-pub fn pixels(name: &str, blocks: &[Block]) -> RgbImage {
-    drawn(name, blocks).pixels()
+/// Draws the figure into a file, as PNG if its name ends so, else as SVG.
+pub fn save(path: &Path, name: &str, blocks: &[Block]) -> Result<()> {
+    drawn(name, blocks).save(path)
 }
 
 #[cfg(test)]
@@ -131,9 +127,10 @@ mod tests {
         // Behind the transition (no compression): seven channels come in.
         let expected = vec![vec![3.0], vec![3.0, 7.5], vec![3.0, 7.5, 9.5]];
         assert_eq!((blocks[1].targets.clone(), asked[5].as_str()), (expected, "classifier.weight"));
-        let svg = svg("tiny", &blocks);
+        let drawn = drawn("tiny", &blocks);
+        let svg = drawn.svg(true);
         assert!(svg.contains("<title>block 2, 2 to 3: 9.50000</title>"));
         assert_eq!(svg.matches("<rect").count(), 1 + 2 * (1 + 2 + 3));
-        assert!(pixels("tiny", &blocks).width() >= 840);
+        assert!(drawn.pixels().width() >= 840);
     }
 }

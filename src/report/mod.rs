@@ -1,9 +1,12 @@
 //! What evaluations have come to: results read back, set beside the published figures, and drawn.
 
+mod axes;
 mod canvas;
+pub mod curves;
 pub mod examples;
 pub mod features;
 pub mod page;
+mod raster;
 mod scatter;
 pub mod table;
 pub mod text;

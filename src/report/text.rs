@@ -52,11 +52,13 @@ pub fn markdown(set: Set, rows: &[Row]) -> String {
     text
 }
 
+/// A field of comma-separated values (RFC 4180).
+pub(crate) fn quoted(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}
+
 /// All rows as comma-separated values, figures unrounded.
 pub fn csv(rows: &[Row]) -> String {
-    let quoted = |text: &str| {
-        if text.contains([',', '"', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
-    };
     let mut text = String::from(
         "table,name,parameters,dataset,metric,crops,published,published_protocol,source,weights,measured,difference,low,high,\
          wrong,images,protocol,verdict\n",

@@ -1,23 +1,25 @@
 //! Where a run leaves what it made: the best network, a checkpoint to go on from, and its figures.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::checkpoint::Checkpoint;
+use super::figures::{CSV, Figures};
 use crate::error::{Error, Result};
-use crate::hf;
+use crate::report::curves::{Curve, FIGURES, save};
+use crate::{files, hf};
 
-/// A folder of `model.safetensors`, `last.safetensors` and `metrics.jsonl`. Each file is replaced whole.
+/// A folder of `model.safetensors`, `last.safetensors`, the figures as `metrics.jsonl`, `metrics.csv` and event files of
+/// TensorBoard, and the curves as `curves.svg` and `curves.png`. Each is replaced whole but for the event files, which grow.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    /// What `metrics.jsonl` holds: a line that describes the run, then one an epoch.
-    lines: String,
+    figures: Figures,
 }
 
-const METRICS: &str = "metrics.jsonl";
+/// The names of the curves.
+const CURVES: [&str; 2] = ["curves.svg", "curves.png"];
 
 /// What is kept of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,17 +46,24 @@ impl Folder {
     /// Makes the folder. One that holds a run's files is refused, unless they may be replaced; they are when the first epoch
     /// is done.
     pub fn create(path: &Path, replace: bool) -> Result<Self> {
-        let taken = [Kept::Best.file(), Kept::Last.file(), METRICS].map(|file| path.join(file));
-        if let Some(path) = taken.into_iter().find(|path| path.exists() && !replace) {
+        let taken = [Kept::Best.file(), Kept::Last.file(), hf::CONFIG, hf::CARD, FIGURES, CSV];
+        let mut taken = taken.into_iter().chain(CURVES).map(|file| path.join(file));
+        if let Some(path) = taken.find(|path| path.exists() && !replace) {
             return Err(Error::Exists { path });
         }
         std::fs::create_dir_all(path).map_err(Error::io("create", path))?;
-        Ok(Self { path: path.to_owned(), lines: String::new() })
+        Ok(Self::open(path))
     }
 
     /// The folder of a run that goes on.
     pub fn open(path: &Path) -> Self {
-        Self { path: path.to_owned(), lines: String::new() }
+        Self { path: path.to_owned(), figures: Figures::new(path, Value::Null, Vec::new()) }
+    }
+
+    /// Says what the run is made by, and what the epochs came to that it has done: none, or a checkpoint's. What the folder
+    /// holds of later ones is dropped when the next is added.
+    pub fn begin(&mut self, header: Value, epochs: Vec<Value>) {
+        self.figures = Figures::new(&self.path, header, epochs);
     }
 
     /// Where it is.
@@ -67,22 +76,22 @@ impl Folder {
         self.path.join(which.file())
     }
 
-    /// Adds a line to the figures, which are written with the next [`Self::save_metrics`].
-    pub fn note(&mut self, line: &Value) {
-        self.lines.push_str(&line.to_string());
-        self.lines.push('\n');
+    /// Adds an epoch to the figures and writes them.
+    pub fn add(&mut self, epoch: Value) -> Result<()> {
+        self.figures.add(epoch)
     }
 
-    /// Writes the figures.
-    pub fn save_metrics(&self) -> Result<()> {
-        let path = self.path.join(METRICS);
-        self.replace(&path, |out| out.write_all(self.lines.as_bytes()).map_err(Error::io("write", &path)))
+    /// Draws the figures.
+    pub fn save_curves(&self) -> Result<()> {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let curve = Curve::new(name, self.figures.epochs());
+        CURVES.iter().try_for_each(|file| save(&self.path.join(file), std::slice::from_ref(&curve)))
     }
 
     /// Writes the run as it stands, and gives the file's sha256.
     pub fn save(&self, which: Kept, run: Checkpoint) -> Result<String> {
         let path = self.file(which);
-        self.replace(&path, |out| match which {
+        files::replace(&path, |out| match which {
             Kept::Best => run.write_model(&path, out),
             Kept::Last => run.write(&path, out),
         })
@@ -91,15 +100,6 @@ impl Folder {
     /// Writes which images are on which side.
     pub fn save_split(&self, split: &str) -> Result<()> {
         let path = self.path.join(Self::SPLIT);
-        self.replace(&path, |out| out.write_all(split.as_bytes()).map_err(Error::io("write", &path)))
-    }
-
-    /// Writes beside the file, then renames: it is replaced whole or not at all.
-    fn replace<T>(&self, path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<T>) -> Result<T> {
-        let mut file = densenet_registry::temporary_in(&self.path).map_err(Error::io("write into", &self.path))?;
-        let written = write(&mut file)?;
-        file.as_file().sync_all().map_err(Error::io("write", path))?;
-        file.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
-        Ok(written)
+        files::replace(&path, |out| out.write_all(split.as_bytes()).map_err(Error::io("write", &path)))
     }
 }

@@ -8,6 +8,7 @@ mod check;
 mod checkpoint;
 mod draws;
 mod epoch;
+mod figures;
 pub mod finetune;
 mod folder;
 mod labelled;
@@ -18,6 +19,7 @@ mod run;
 mod sets;
 mod source;
 mod split;
+mod tensorboard;
 mod torch7;
 
 pub use augment::{Augmentation, RandomResizedCrop, RandomSizedCrop, Shift};

@@ -2,6 +2,11 @@
 
 use std::fs;
 
+use densenet_arch::Metadata;
+use densenet_zoo::card::{Class, Origin, Score, Training, of_training};
+use densenet_zoo::metrics::Rate;
+use densenet_zoo::{Error, hf};
+
 use crate::conversions::ports::gives;
 use crate::conversions::{bytes, tensors, uncounted};
 use crate::run::{path, run};
@@ -122,6 +127,107 @@ fn a_folder_for_the_hub_has_a_card_and_is_a_model() {
     }
     assert_eq!(run(folder.path(), &[&arguments[..], &["--force"]].concat()).code, 0);
     assert!(hub.join("model.safetensors").exists());
+}
+
+#[test]
+fn the_card_of_a_converted_file_says_where_it_came_from_and_what_is_assumed_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let [converted, hub] = ["keras.safetensors", "hub"].map(|name| folder.path().join(name));
+    let [converted, hub_path] = [&converted, &hub].map(|path| path.to_str().unwrap());
+    let flyy = path("keras/flyy_keras2.0.5_tf.h5");
+    assert_eq!(run(folder.path(), &["convert", &flyy, "-o", converted]).code, 0);
+    for (model, said) in [
+        // sha256sum of the files.
+        (
+            converted.to_owned(),
+            [
+                "- made from: sha256 `03fae583356c17eb090bbaa6b4bdbdd16f67522068a35dd7414010dbab732e9b`\n",
+                "Protocol `opencv-bilinear`: resized to 256, cropped to 224x224, blue first, 0 to 255, ",
+                "- torchvision and timm: they end in logits where it ends in their softmax\n",
+                "- preprocessing: images are resized without antialiasing, which Pillow always does",
+            ],
+        ),
+        (
+            path("pytorch/tiny_zip.pt"),
+            [
+                "- made from: sha256 `2e51174c4fd36a5ee28d7730d687f4b8b5d11efe7beac25251994d0e5aebd70e`\n",
+                " (the network's default: the file names none): ",
+                "- licence: not known; find it out before you publish this folder\n",
+                "## Errors\n\nNone is known for these weights.\n",
+            ],
+        ),
+    ] {
+        let outcome = run(folder.path(), &["export", &model, "--hf-folder", hub_path, "--force"]);
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        let card = fs::read_to_string(hub.join("README.md")).unwrap();
+        for said in said {
+            assert!(card.contains(said), "{said}: {card}");
+        }
+        let weights = fs::read(hub.join("model.safetensors")).unwrap();
+        let digest = densenet_converters::sha256(&weights);
+        assert!(card.contains(&format!("- model.safetensors: sha256 `{digest}`\n")), "{card}");
+    }
+}
+
+#[test]
+fn a_training_s_folder_is_a_model_with_its_description() {
+    let folder = tempfile::tempdir().unwrap();
+    let [hub, own] = ["hub", "own"].map(|name| folder.path().join(name));
+    let [hub_path, own_path] = [&hub, &own].map(|path| path.to_str().unwrap());
+    assert_eq!(run(folder.path(), &["export", "digits", "--hf-folder", hub_path]).code, 0);
+    let store = densenet_zoo::store::Store::open(&[]).unwrap();
+    let model = store.model(hub_path, &mut densenet_registry::Silent).unwrap();
+    let names = ["nought", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
+    let training = Training {
+        name: "own",
+        config: &model.config,
+        protocol: &model.protocol,
+        origin: Some(Origin { model: "digits", sha256: &model.source.sha256, licence: Some("CC BY 4.0 (digits)") }),
+        data: "digits",
+        images: (1437, 360),
+        split: "as given",
+        seed: 0,
+        classes: names.map(|name| Class { name, images: (144, 36), auroc: None }).to_vec(),
+        recipe: vec![("epochs".into(), "30".into())],
+        epoch: (16, 30),
+        score: Score::Error(Rate::new(8, 360)),
+    };
+    // Nothing but the tensors: what else is known comes from the description.
+    let tensors = model.config.params();
+    let tensors: Vec<_> =
+        tensors.iter().filter_map(|param| Some((&param.name, model.tensor(&param.name).ok()?))).collect();
+    let description = hf::config_json(&model.config, &model.protocol, Some(&names.map(str::to_owned)));
+    let sha256 = hf::write(
+        &own,
+        &description,
+        |out| {
+            let rows = tensors.iter().map(|(name, (shape, values))| ((*name).clone(), &shape[..], &values[..]));
+            Ok(densenet_converters::write_f32(&Metadata::default(), rows, out).unwrap())
+        },
+        |sha256| of_training(&training, sha256),
+    )
+    .unwrap();
+    assert_eq!(sha256, densenet_converters::sha256(&fs::read(own.join("model.safetensors")).unwrap()));
+    let card = fs::read_to_string(own.join("README.md")).unwrap();
+    assert!(card.starts_with("---\nlicense: cc-by-4.0\n") && card.contains(&sha256), "{card}");
+    assert_eq!(fs::read_dir(&own).unwrap().count(), 3);
+    let outcome =
+        run(folder.path(), &["eval", own_path, "--data", "digits", "--protocol", "digits", "--format", "json"]);
+    let measured: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!((&measured["top1_wrong"], &measured["images"]), (&8.into(), &360.into()), "{}", outcome.stderr);
+    let image = folder.path().join("image.png");
+    image::RgbImage::new(32, 32).save(&image).unwrap();
+    let arguments = ["classify", own_path, image.to_str().unwrap(), "--protocol", "digits", "--format", "json"];
+    let outcome = run(folder.path(), &arguments);
+    let said: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let top = &said["images"][0]["top"][0];
+    assert_eq!(top["name"], names[top["class"].as_u64().unwrap() as usize], "{}", outcome.stderr);
+
+    // Weights that cannot be written leave everything as it was.
+    let failed = hf::write(&own, &description, |_| Err(Error::Usage("full".into())), |_| String::new());
+    assert_eq!(failed.unwrap_err().to_string(), "full");
+    assert_eq!(fs::read_to_string(own.join("README.md")).unwrap(), card);
+    assert_eq!(fs::read_dir(&own).unwrap().count(), 3);
 }
 
 #[test]

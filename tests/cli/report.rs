@@ -143,6 +143,105 @@ fn a_class_map_adds_up_to_the_logit() {
 }
 
 #[test]
+fn the_curves_of_runs_are_drawn_together_and_what_is_no_run_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let run_of = |name: &str, errors: &[f64]| {
+        let epoch = |(number, error): (usize, &f64)| {
+            format!(
+                r#"{{"epoch":{number},"rate":0.1,"loss":0.5,"validation_loss":0.6,"error":{{"percent":{error}}}}}{}"#,
+                '\n'
+            )
+        };
+        let lines: String = (1..).zip(errors).map(epoch).collect();
+        fs::create_dir_all(folder.path().join(name)).unwrap();
+        fs::write(folder.path().join(name).join("metrics.jsonl"), format!("{{\"seed\":1}}\n{lines}")).unwrap();
+    };
+    run_of("first", &[50.0, 4.5, 5.0]);
+    run_of("second", &[40.0, 3.25, 3.25, 3.5]);
+    run_of("sub/second", &[30.0]);
+    run_of("new", &[]);
+    let plot = |runs: &[&str], output: &str, more: &[&str]| {
+        let paths: Vec<_> = runs.iter().chain([&output]).map(|name| folder.path().join(name)).collect();
+        let mut paths: Vec<_> = paths.iter().map(|path| path.to_str().unwrap()).collect();
+        paths.insert(runs.len(), "-o");
+        run(folder.path(), &[&["plot", "curves"], &paths[..], more].concat())
+    };
+    let outcome = plot(&["first", "second/metrics.jsonl"], "c.svg", &[]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let said = "c.svg:\n  first: 3 epochs; best: top-1 error 4.500 %, epoch 2\n  second: 4 epochs; best: top-1 error 3.250 %, epoch 2\n";
+    assert!(outcome.stdout.ends_with(said), "{}", outcome.stdout);
+    let svg = fs::read_to_string(folder.path().join("c.svg")).unwrap();
+    for said in [
+        ">second: top-1 error 3.250 %, epoch 2</text>",
+        ">top-1 error, %</text>",
+        ">loss</text>",
+        ">learning rate</text>",
+    ] {
+        assert!(svg.contains(said), "{said}: {svg}");
+    }
+    // The best epoch's error and loss of each run.
+    assert_eq!(svg.matches("<title>").count(), 4);
+    let outcome = plot(&["first"], "c.png", &["--format", "json"]);
+    let found: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(found[0]["best"], serde_json::json!({"epoch": 2, "measure": "error", "value": 4.5}));
+    assert_eq!(found[0]["epochs"][2]["error"]["percent"], 5.0);
+    assert_eq!(image::open(folder.path().join("c.png")).unwrap().to_rgb8().width(), 1280);
+    // Of the same name, they are called by their paths.
+    let outcome = plot(&["second", "sub/second"], "d.svg", &[]);
+    assert!(outcome.stdout.contains("/sub/second: 1 epochs"), "{}", outcome.stdout);
+
+    fs::write(folder.path().join("other.jsonl"), "{\"image\":\"a\"}\n{\"image\":\"b\"}\n").unwrap();
+    for (what, output, code, says) in [
+        ("first", "c.svg", 4, "c.svg exists; --force overwrites it"),
+        ("first", "c.pdf", 2, "-o takes a .svg or .png file"),
+        ("sub", "e.svg", 5, "sub: no run: there is no metrics.jsonl in it"),
+        ("none", "e.svg", 4, "none: cannot read"),
+        ("new", "e.svg", 5, "new/metrics.jsonl: the run has done no epoch yet"),
+        ("other.jsonl", "e.svg", 5, "other.jsonl: line 2: not the figures of a training run"),
+        ("c.png", "e.svg", 5, "c.png: line 1: not the figures of a training run"),
+    ] {
+        let outcome = plot(&["first", what], output, &[]);
+        assert_eq!((outcome.code, outcome.stderr.lines().count()), (code, 1), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains(says), "{}", outcome.stderr);
+        assert!(!folder.path().join("e.svg").exists());
+    }
+}
+
+#[test]
+fn a_training_leaves_its_figures_for_spreadsheets_and_tensorboard_and_its_curves() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let to = out.to_str().unwrap();
+    let train = ["train", "--preset", "digits", "--epochs", "2", "--out", to];
+    assert_eq!(run(folder.path(), &train).code, 0);
+    let lines = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let last: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    let table = fs::read_to_string(out.join("metrics.csv")).unwrap();
+    let cells = |line: usize| table.lines().nth(line).unwrap().split(',').map(str::to_owned).collect::<Vec<_>>();
+    let column = cells(0).iter().position(|name| name == "error_percent").unwrap();
+    assert_eq!((table.lines().count(), &cells(0)[0], &cells(2)[0]), (3, &"epoch".to_owned(), &"2".to_owned()));
+    assert_eq!(cells(2)[column], last["error"]["percent"].to_string());
+    let drawn = folder.path().join("again.svg");
+    assert_eq!(run(folder.path(), &["plot", "curves", to, "-o", drawn.to_str().unwrap()]).code, 0);
+    assert!(fs::read(drawn).unwrap() == fs::read(out.join("curves.svg")).unwrap());
+    assert_eq!(image::open(out.join("curves.png")).unwrap().to_rgb8().width(), 1280);
+    // The value of a scalar behind its tag, in the last record.
+    let events = || fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path());
+    let events: Vec<_> = events().filter(|path| path.to_string_lossy().contains("/events.out.tfevents.")).collect();
+    let bytes = fs::read(&events[0]).unwrap();
+    let tag = b"loss/validation\x15";
+    let at = bytes.windows(tag.len()).rposition(|window| window == tag).unwrap() + tag.len();
+    let value = f32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    assert_eq!((events.len(), value), (1, last["validation_loss"].as_f64().unwrap() as f32));
+    // Curves alone are a run's too.
+    for name in ["metrics.jsonl", "metrics.csv", "model.safetensors", "last.safetensors"] {
+        fs::remove_file(out.join(name)).unwrap();
+    }
+    let outcome = run(folder.path(), &train);
+    assert_eq!((outcome.code, outcome.stderr.contains("curves.svg exists")), (4, true), "{}", outcome.stderr);
+}
+
+#[test]
 fn weights_are_drawn_as_svg_and_png() {
     let folder = tempfile::tempdir().unwrap();
     let plot = |name: &str, more: &[&str]| {

@@ -1,10 +1,14 @@
 //! The model card: what the Hugging Face Hub shows of a folder, as its README.md.
 
+mod training;
+
 use std::fmt::Write as _;
 
-use densenet_arch::{Channels, Range, Resize};
+use densenet_arch::{Channels, Config, Protocol, Range, Resize};
 use densenet_converters::Conversion;
 use densenet_registry::{Published, Weight};
+
+pub use training::{Class, Origin, Score, Training, of_training};
 
 use crate::hf;
 
@@ -17,28 +21,32 @@ pub fn card(conversion: &Conversion, sha256: &str, weight: Option<&Weight>) -> S
     let config = &conversion.config;
     let title = weight.map_or_else(|| config.name(), |weight| weight.name.clone());
     let sections = [
-        header(weight),
-        format!(
-            "# {title}\n\nA {}: {} parameters, {} classes.",
-            config.name(),
-            config.parameter_count(),
-            config.num_classes
-        ),
+        header(weight.map(Weight::licence_name)),
+        format!("# {title}\n\n{}.", network(config)),
         section("Errors", &errors(weight)),
-        section("Preprocessing", &preprocessing(conversion, weight)),
+        section("Preprocessing", &preprocessing(&conversion.protocol, assumed(conversion, weight))),
         section("Source", &source(conversion, sha256, weight)),
-        section("Use", &usage(conversion)),
+        section("Use", &usage(config, &conversion.protocol)),
     ];
     sections.join("\n\n") + "\n"
+}
+
+fn network(config: &Config) -> String {
+    let (name, parameters, classes) = (config.name(), config.parameter_count(), config.num_classes);
+    format!("A {name}: {parameters} parameters, {classes} classes")
 }
 
 fn section(title: &str, text: &str) -> String {
     format!("## {title}\n\n{text}")
 }
 
-/// The YAML that the Hub reads.
-fn header(weight: Option<&Weight>) -> String {
-    let licence = weight.and_then(|weight| LICENCES.iter().find(|(name, _)| *name == weight.licence_name()));
+/// The YAML that the Hub reads. A licence is the name that its statement begins with.
+fn header(licence: Option<&str>) -> String {
+    let begins = |name: &str| {
+        let rest = licence.and_then(|licence| licence.strip_prefix(name));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', ',', ';']))
+    };
+    let licence = LICENCES.iter().find(|(name, _)| begins(name));
     let licence = licence.map_or(String::new(), |(_, id)| format!("license: {id}\n"));
     format!("---\n{licence}library_name: timm\ntags:\n- image-classification\n- timm\n- densenet\n- safetensors\n---")
 }
@@ -60,13 +68,16 @@ fn errors(weight: Option<&Weight>) -> String {
     )
 }
 
-fn preprocessing(conversion: &Conversion, weight: Option<&Weight>) -> String {
-    let protocol = &conversion.protocol;
-    let assumed = match weight {
+/// What the source leaves open of the preprocessing.
+fn assumed(conversion: &Conversion, weight: Option<&Weight>) -> &'static str {
+    match weight {
         Some(weight) if weight.protocol_assumed => " (assumed: no source states it)",
         None if !conversion.protocol_stated => " (the network's default: the file names none)",
         _ => "",
-    };
+    }
+}
+
+fn preprocessing(protocol: &Protocol, assumed: &str) -> String {
     let resize = protocol.resize.map_or(String::new(), |Resize { size, .. }| format!("resized to {size}, "));
     let order = if protocol.channels == Channels::Bgr { "blue first" } else { "red first" };
     let top = if protocol.range == Range::Byte { 255 } else { 1 };
@@ -92,22 +103,19 @@ fn source(conversion: &Conversion, sha256: &str, weight: Option<&Weight>) -> Str
     text
 }
 
-fn usage(conversion: &Conversion) -> String {
+fn usage(config: &Config, protocol: &Protocol) -> String {
     let mut text = "```sh\ndensenet-zoo classify DIR image.jpg\n```".to_owned();
-    if !hf::timm_builds(&conversion.config) {
+    if !hf::timm_builds(config) {
         text.push_str("\n\ntimm has no such network.");
         return text;
     }
     text.push_str("\n\n```python\ntimm.create_model(\"local-dir:DIR\", pretrained=True)\n```");
     let differences: Vec<_> = [
-        hf::network_differences(&conversion.config)
+        hf::network_differences(config)
             .into_iter()
             .map(|what| format!("- torchvision and timm: {what}"))
             .collect::<Vec<_>>(),
-        hf::protocol_differences(&conversion.protocol)
-            .into_iter()
-            .map(|what| format!("- preprocessing: {what}"))
-            .collect(),
+        hf::protocol_differences(protocol).into_iter().map(|what| format!("- preprocessing: {what}")).collect(),
     ]
     .concat();
     if !differences.is_empty() {
