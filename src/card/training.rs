@@ -8,6 +8,7 @@ use densenet_converters::TOOL;
 use super::{header, network, preprocessing, section, usage};
 use crate::hf;
 use crate::metrics::Rate;
+use crate::train::{Origin, Score};
 
 /// Classes that get a row each; the figures of more are in the run's own.
 const ROWS: usize = 100;
@@ -22,7 +23,7 @@ pub struct Training<'t> {
     /// How an image becomes its input.
     pub protocol: &'t Protocol,
     /// What it began from, if not from weights drawn at random.
-    pub origin: Option<Origin<'t>>,
+    pub origin: Option<&'t Origin>,
     /// What the images are called: a data set's name, or the last component of their path.
     pub data: &'t str,
     /// Images to train on, and for the score.
@@ -38,18 +39,7 @@ pub struct Training<'t> {
     /// The epoch that it is of, from 1, and how many there were to be.
     pub epoch: (usize, usize),
     /// How good it is.
-    pub score: Score,
-}
-
-/// A model that a training began from.
-#[derive(Clone, Copy, Debug)]
-pub struct Origin<'t> {
-    /// As it was asked for.
-    pub model: &'t str,
-    /// The file's sha256.
-    pub sha256: &'t str,
-    /// Its licence as its publisher states it.
-    pub licence: Option<&'t str>,
+    pub score: &'t Score,
 }
 
 /// A class, or a finding that an image may have beside others.
@@ -63,18 +53,9 @@ pub struct Class<'t> {
     pub auroc: Option<f64>,
 }
 
-/// How good a network is on images that it was not trained on.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Score {
-    /// The share of images whose best class is wrong.
-    Error(Rate),
-    /// The mean of the classes' areas under the ROC curve, from 0 to 1.
-    Auroc(f64),
-}
-
 /// The card of a training whose weights have that sha256.
 pub fn of_training(training: &Training, sha256: &str) -> String {
-    let licence = training.origin.and_then(|origin| origin.licence);
+    let licence = training.origin.and_then(|origin| origin.licence.as_deref());
     let began = match training.origin {
         Some(Origin { model, .. }) => format!("fine-tuned from `{}`", plain(last_component(model))),
         None => "trained from nothing".to_owned(),
@@ -96,10 +77,13 @@ fn result(training: &Training) -> String {
     let (epoch, epochs) = training.epoch;
     let images = training.images.1;
     let score = match training.score {
-        Score::Error(Rate { wrong, of, percent, low, high }) => format!(
+        Score::Error { error: Rate { wrong, of, percent, low, high }, .. } => format!(
             "Top-1 error: {percent:.2} % ({wrong} of {of} images; 95 % interval {low:.2} to {high:.2}, by Wilson)"
         ),
-        Score::Auroc(mean) => format!("AUROC, mean over the classes: {mean:.4} ({images} images)"),
+        Score::Findings { auroc } => {
+            let mean = auroc.mean_auroc.map_or_else(|| "not known".into(), |mean| format!("{mean:.4}"));
+            format!("AUROC, mean over the classes: {mean} ({images} images)")
+        }
     };
     format!(
         "{score}, after epoch {epoch} of {epochs}. The epoch was chosen as the best on these same images, so it will do less \
@@ -120,7 +104,7 @@ fn data(training: &Training) -> String {
     if classes.len() > ROWS {
         return text;
     }
-    let aurocs = matches!(training.score, Score::Auroc(_));
+    let aurocs = matches!(training.score, Score::Findings { .. });
     let (title, rule) = if aurocs { (" AUROC |", "--:|") } else { ("", "") };
     _ = write!(text, "\n\n| class | training | validation |{title}\n|---|--:|--:|{rule}");
     for Class { name, images, auroc } in classes {
@@ -141,7 +125,7 @@ fn source(training: &Training, sha256: &str) -> String {
     let (began, licence) = match training.origin {
         Some(Origin { model, sha256, licence }) => {
             let model = plain(last_component(model));
-            let licence = licence.map_or_else(
+            let licence = licence.as_ref().map_or_else(
                 || "not stated".to_owned(),
                 |licence| format!("derived from {model}, stated as: {}", plain(licence)),
             );
@@ -165,17 +149,22 @@ fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::FindingsSummary;
 
-    fn training<'t>(config: &'t Config, protocol: &'t Protocol) -> Training<'t> {
+    fn origin(model: &str, licence: Option<&str>) -> Origin {
+        Origin { model: model.into(), sha256: "aa11".into(), licence: licence.map(str::to_owned) }
+    }
+
+    fn error() -> Score {
+        Score::Error { error: Rate::new(8, 360), top5_error: Rate::new(1, 360) }
+    }
+
+    fn training<'t>(config: &'t Config, protocol: &'t Protocol, score: &'t Score) -> Training<'t> {
         Training {
             name: "lungs",
             config,
             protocol,
-            origin: Some(Origin {
-                model: "/home/me/densenet-121.tv",
-                sha256: "aa11",
-                licence: Some("BSD-3-Clause code (pytorch/vision)"),
-            }),
+            origin: None,
             data: "chest",
             images: (80, 20),
             split: "a fifth of each class, seed 7",
@@ -186,7 +175,7 @@ mod tests {
             ],
             recipe: vec![("learning rate".into(), "0.01, to a tenth after 5 epochs".into())],
             epoch: (4, 10),
-            score: Score::Error(Rate::new(8, 360)),
+            score,
         }
     }
 
@@ -194,7 +183,8 @@ mod tests {
     fn every_fact_is_on_the_card() {
         let config = Config::cifar_bc(100, 12).unwrap().with_classes(2);
         let protocol = Protocol::named("cifar10").unwrap();
-        let card = of_training(&training(&config, &protocol), "bb22");
+        let (error, origin) = (error(), origin("/home/me/densenet-121.tv", Some("BSD-3-Clause code (pytorch/vision)")));
+        let card = of_training(&Training { origin: Some(&origin), ..training(&config, &protocol, &error) }, "bb22");
         for said in [
             "---\nlicense: bsd-3-clause\nlibrary_name: timm\ntags:\n- image-classification\n- timm\n- densenet\n- safetensors\n---\n",
             "\n# lungs\n\nA densenet-bc-100-12: ",
@@ -224,7 +214,9 @@ mod tests {
     fn findings_have_an_area_each_and_weights_of_one_s_own_no_licence() {
         let config = densenet_arch::networks::find("densenet-121").unwrap().config.clone().with_classes(2);
         let protocol = Protocol::named("pil-bilinear").unwrap();
-        let mut training = Training { origin: None, score: Score::Auroc(0.8125), ..training(&config, &protocol) };
+        let auroc = FindingsSummary { images: 20, mean_auroc: Some(0.8125), loss: 0.5, per_class: Vec::new() };
+        let score = Score::Findings { auroc };
+        let mut training = training(&config, &protocol, &score);
         training.classes[0].auroc = Some(0.8125);
         let card = of_training(&training, "bb22");
         for said in [
@@ -237,12 +229,11 @@ mod tests {
         ] {
             assert!(card.contains(said), "{said}: {card}");
         }
-        let unknown = Origin { model: "mine.pth", sha256: "aa11", licence: None };
-        let licensed = Origin { licence: Some("MIT-0"), ..unknown };
+        let (unknown, licensed) = (origin("mine.pth", None), origin("mine.pth", Some("MIT-0")));
         for (origin, said) in
             [(unknown, "- licence: not stated\n"), (licensed, "- licence: derived from mine.pth, stated as: MIT-0\n")]
         {
-            let card = of_training(&Training { origin: Some(origin), ..training.clone() }, "bb22");
+            let card = of_training(&Training { origin: Some(&origin), ..training.clone() }, "bb22");
             assert!(card.contains(said) && !card.contains("license: "), "{card}");
         }
     }
