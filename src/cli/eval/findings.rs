@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use densenet_zoo::data::decode::DECODER;
 use densenet_zoo::eval::{Evaluation, Findings, Setup, evaluate_findings};
 use densenet_zoo::metrics::{Finding, FindingsSummary};
 use densenet_zoo::runner::Runner;
@@ -27,6 +28,7 @@ impl Run {
             "architecture": model.config.name(),
             "protocol": protocol,
             "crops": setup.transform.crops(),
+            "decoder": DECODER,
             "data": self.data,
             "labels": self.labels,
             "uncertain": self.uncertain,
