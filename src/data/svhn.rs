@@ -21,7 +21,7 @@ pub(super) fn open(folder: &Path) -> Result<Option<Dataset>> {
 }
 
 /// The training images, with the extra ones where they are there, and the test images, if the folder holds them. All are kept
-/// in memory: with the extra ones, 604,388 of 3072 bytes, and a few times that while they are read.
+/// in memory: with the extra ones, 604,388 of 3072 bytes, and three times that while they are read.
 pub(super) fn open_pair(folder: &Path) -> Result<Option<(Dataset, Dataset)>> {
     let [training, extra, test] = [TRAINING, EXTRA, FILE].map(|file| folder.join(file));
     if !training.is_file() {

@@ -67,6 +67,9 @@ impl Measured {
     }
 
     fn from_result(path: &Path, value: &Value) -> Result<Self> {
+        if value["findings"].is_array() {
+            return Err(Error::data(path, "areas under the curves of findings; tables and pages are of errors"));
+        }
         let mut header = value.clone();
         // A result describes its protocol whole.
         if let Some(name) = value["protocol"]["name"].as_str() {

@@ -37,15 +37,7 @@ pub fn check(training: &Labelled, validation: &Labelled, outputs: usize) -> Resu
     if let (false, [_]) = (findings, &learnt[..]) {
         return refuse(format!("all images are of one class, {:?}; there is nothing to learn", training.name(0)));
     }
-    let missing = |labelled: &Labelled| {
-        labelled.dataset.samples.iter().find_map(|sample| match &sample.image {
-            Image::Missing(folder) => Some(folder.clone()),
-            _ => None,
-        })
-    };
-    if let Some(folder) = missing(training) {
-        return Err(Error::data(&folder, "this class has no images to train on"));
-    }
+    training.check_folders()?;
     if let Some(class) = (0..training.classes()).find(|&class| !has(&learnt, class)) {
         return refuse(format!("no image to train on has class {:?}", training.name(class)));
     }
@@ -135,15 +127,17 @@ pub fn check_images(
         progress(batch.len);
         Ok(())
     })?;
-    match bad.len() {
-        0 => Ok(()),
-        1 => Err(bad.remove(0).1),
-        count => {
-            let names = some(bad.iter().map(|(image, _)| samples[*image].id.clone()));
-            let first = &bad[0].1;
-            Err(Error::Usage(format!("{count} images cannot be read: {names}; the first: {first}")))
-        }
+    if bad.is_empty() {
+        return Ok(());
     }
+    let (first, error) = bad.remove(0);
+    let why = match error {
+        Error::Data { reason, .. } => reason,
+        other => other.to_string(),
+    };
+    let (count, names) = (bad.len(), some(bad.iter().map(|(image, _)| samples[*image].id.clone())));
+    let others = if count == 0 { String::new() } else { format!("; {count} more cannot be read: {names}") };
+    Err(Error::data(Path::new(&samples[first].id), why + &others))
 }
 
 #[cfg(test)]
@@ -235,7 +229,10 @@ mod tests {
         std::fs::create_dir(root.path().join("bee")).unwrap();
         let empty = folder::open(root.path()).unwrap().into();
         let error = check(&empty, &validation, 2).unwrap_err().to_string();
-        assert!(error.ends_with("bee: this class has no images to train on"), "{error}");
+        assert!(
+            error.ends_with("bee: this class has no images (jpg, jpeg, png, ppm, bmp, pgm, tif, tiff, webp)"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -259,9 +256,8 @@ mod tests {
             ("ant/7.png", b""),
         ]);
         let error = check_images(&many, &transform, 2, drop).unwrap_err().to_string();
-        assert!(
-            error.starts_with("7 images cannot be read: ") && error.contains("5.png, and 2 more; the first: "),
-            "{error}"
-        );
+        let (first, others) = error.split_once("; 6 more cannot be read: ").unwrap();
+        assert!(first.contains("ant/0.png: not an image: "), "{error}");
+        assert!(others.contains("ant/1.png") && others.ends_with("ant/6.png, and 1 more"), "{error}");
     }
 }

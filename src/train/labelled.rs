@@ -1,6 +1,7 @@
 //! Images to learn from, with what is to be said of each.
 
-use crate::data::Dataset;
+use crate::data::{Dataset, Image};
+use crate::error::Result;
 
 /// Images with what is to be said of each.
 #[derive(Clone, Debug)]
@@ -49,6 +50,12 @@ impl Labelled {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Refuses a class whose folder has no images.
+    pub(super) fn check_folders(&self) -> Result<()> {
+        let missing = self.dataset.samples.iter().find(|sample| matches!(sample.image, Image::Missing(_)));
+        missing.map_or(Ok(()), |sample| sample.image.pixels().map(drop))
     }
 
     /// How many classes or findings there are: those with a name, or up to the highest label where none has.
@@ -144,7 +151,7 @@ impl Labelled {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::data::{Image, Sample};
+    use crate::data::Sample;
 
     /// Files `0.png`, `1.png` … with these labels.
     pub(in crate::train) fn classes(names: &[&str], labels: &[usize]) -> Labelled {

@@ -62,7 +62,11 @@ impl Choice {
                 (labelled, parts, groups)
             }
             None => match pair::open(None, root)? {
-                (training, None) => (training.into(), None, None),
+                (training, None) => {
+                    let training = Labelled::from(training);
+                    training.check_folders()?;
+                    (training, None, None)
+                }
                 (training, Some(validation)) if self.split.is_none() => {
                     let (training, validation) = (training.into(), validation.into());
                     return Ok(Sets { training, validation, split: None });

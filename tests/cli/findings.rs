@@ -76,6 +76,12 @@ fn findings_are_measured_by_the_areas_under_their_curves() {
         (361, &Value::Null, 10)
     );
 
+    let saved = text(folder.path(), "result.json");
+    std::fs::write(&saved, result.to_string()).unwrap();
+    let outcome = run(folder.path(), &["table", &saved]);
+    assert_eq!(outcome.code, 5);
+    assert!(outcome.stderr.contains("result.json: areas under the curves of findings"), "{}", outcome.stderr);
+
     let outcome = run(folder.path(), &eval);
     assert!(outcome.stderr.contains("digits.csv: 360 images of its part val"), "{}", outcome.stderr);
     assert!(outcome.stdout.contains("\n one      36      314  0.9982  0.9948 to 1.0000\n"), "{}", outcome.stdout);
@@ -89,7 +95,10 @@ fn findings_are_measured_by_the_areas_under_their_curves() {
 #[test]
 fn each_finding_has_a_probability_of_its_own() {
     let folder = folder();
-    let (model, image) = (text(folder.path(), "model.safetensors"), text(folder.path(), "7.png"));
+    let (first, image) = (text(folder.path(), "model.safetensors"), text(folder.path(), "7.png"));
+    // Converted again, it is still known as such.
+    let model = text(folder.path(), "again.safetensors");
+    assert_eq!(run(folder.path(), &["convert", &first, "-o", &model]).code, 0);
     let classify = ["classify", &model, &image, "--device", "cpu"];
     let outcome = run(folder.path(), &classify);
     assert_eq!(outcome.stdout.lines().filter(|line| line.contains(" %  ")).count(), 10, "{}", outcome.stdout);

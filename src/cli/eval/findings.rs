@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
+use densenet_zoo::data::decode::DECODER;
 use densenet_zoo::eval::{Evaluation, Findings, Setup, evaluate_findings};
 use densenet_zoo::metrics::{Finding, FindingsSummary};
 use densenet_zoo::runner::Runner;
 use densenet_zoo::store::Model;
-use densenet_zoo::{Error, Result};
+use densenet_zoo::{Error, Result, files};
 use serde_json::{Value, json};
 
 use super::{Format, Run, output, progress, unreadable};
@@ -27,6 +28,7 @@ impl Run {
             "architecture": model.config.name(),
             "protocol": protocol,
             "crops": setup.transform.crops(),
+            "decoder": DECODER,
             "data": self.data,
             "labels": self.labels,
             "uncertain": self.uncertain,
@@ -34,7 +36,7 @@ impl Run {
             "findings": dataset.classes,
         });
         if let Some(path) = &self.predictions {
-            output::write_file(path, predictions(&header, &said, setup, values)?.as_bytes())?;
+            files::write(path, predictions(&header, &said, setup, values)?.as_bytes())?;
         }
         let summary = said.summary(&dataset.classes, values);
         if self.print.format == Format::Json {

@@ -2,10 +2,11 @@
 
 mod compare;
 mod findings;
+mod images;
 mod merge;
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Instant;
 
@@ -14,9 +15,8 @@ use densenet_arch::Task;
 use densenet_zoo::data::Dataset;
 use densenet_zoo::data::class_map::ClassMap;
 use densenet_zoo::data::decode::DECODER;
-use densenet_zoo::data::imagenet::LabelSet;
 use densenet_zoo::data::loader::each_batch;
-use densenet_zoo::data::sheet::{Reading, Sheet, Uncertain, is_sheet};
+use densenet_zoo::data::sheet::Uncertain;
 use densenet_zoo::data::transform::Transform;
 use densenet_zoo::eval::{Evaluation, Setup, Shard, Step, evaluate};
 use densenet_zoo::metrics::Summary;
@@ -211,22 +211,6 @@ impl Run {
             ))?;
         }
         unreadable(&evaluation, self.skip_bad)
-    }
-
-    /// The images to measure by; where they have findings, those too, row by row.
-    fn images(&self, data: &str) -> Result<(Dataset, Option<Vec<f32>>)> {
-        let (path, labels) = (Path::new(data), Path::new(&self.labels));
-        let (file, root) = match path.parent() {
-            _ if is_sheet(labels) => (labels, path),
-            Some(root) if is_sheet(path) => (path, root),
-            _ => return Ok((Dataset::open(data, &LabelSet::open(&self.labels)?)?, None)),
-        };
-        let reading = Reading { uncertain: self.uncertain, ..Reading::default() };
-        let sheet = Sheet::open(file, root, &reading)?.held_out();
-        if let Some(part) = sheet.parts.as_ref().and_then(|parts| parts.first()) {
-            eprintln!("{}: {} images of its part {}", file.display(), sheet.dataset.samples.len(), part.name());
-        }
-        Ok((sheet.dataset, sheet.findings))
     }
 
     fn threads(&self) -> usize {
