@@ -9,18 +9,35 @@ use super::RgbF32;
 /// Where the source has one row or column only, Torch leaves the last one of the output unwritten; here it is a copy too.
 pub fn scale_bicubic(image: &RgbF32, width: usize, height: usize) -> RgbF32 {
     let (width, height) = (width.max(1), height.max(1));
-    let rows = match Axis::new(image.width, width) {
-        Axis::Same => Cow::Borrowed(&image.data),
-        Axis::Copies(source) => Cow::Owned(image.pixel_rows().flat_map(|row| row[source].repeat(width)).collect()),
-        Axis::Points(points) => Cow::Owned(horizontal(image, &points)),
-    };
-    let stride = 3 * width;
-    let data = match Axis::new(image.height, height) {
-        Axis::Same => rows.into_owned(),
-        Axis::Copies(source) => rows[stride * source..][..stride].repeat(height),
-        Axis::Points(points) => vertical(&rows, stride, &points),
-    };
+    let data = pulp::Arch::new().dispatch(Passes { image, width, height });
     RgbF32 { width, height, data }
+}
+
+/// Both passes, compiled for each kind of vectors.
+struct Passes<'a> {
+    image: &'a RgbF32,
+    width: usize,
+    height: usize,
+}
+
+impl pulp::WithSimd for Passes<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Vec<f32> {
+        let Self { image, width, height } = self;
+        let rows = match Axis::new(image.width, width) {
+            Axis::Same => Cow::Borrowed(&image.data),
+            Axis::Copies(source) => Cow::Owned(image.pixel_rows().flat_map(|row| row[source].repeat(width)).collect()),
+            Axis::Points(points) => Cow::Owned(horizontal(image, &points)),
+        };
+        let stride = 3 * width;
+        match Axis::new(image.height, height) {
+            Axis::Same => rows.into_owned(),
+            Axis::Copies(source) => rows[stride * source..][..stride].repeat(height),
+            Axis::Points(points) => vertical(&rows, stride, &points),
+        }
+    }
 }
 
 /// The (width, height) that fb.resnet.torch's `Scale(size)` asks for. It rounds long / short before it multiplies, so that at
@@ -77,7 +94,7 @@ impl Axis {
 }
 
 /// Between `b` and `c`, in `f32` but for the last step, which Torch's C code promotes to double.
-#[inline]
+#[inline(always)]
 fn cubic([a, b, c, d]: [f32; 4], fraction: f32) -> f32 {
     let a1 = c - a;
     let a2 = 2.0 * a - 5.0 * b + 4.0 * c - d;
@@ -91,28 +108,35 @@ fn beyond(last: f32, before: f32) -> f32 {
     2.0 * last - before
 }
 
+#[inline(always)]
 fn horizontal(image: &RgbF32, points: &[Point]) -> Vec<f32> {
     let width = points.len() + 1;
     let mut data = vec![0.0; 3 * width * image.height];
-    // A row with one extrapolated pixel at either end.
-    let mut padded = vec![[0.0; 3]; image.width + 2];
+    // A row with one extrapolated pixel at either end, each with a fourth channel for nothing: four lanes.
+    let mut padded = vec![[0.0; 4]; image.width + 2];
     for (target, row) in data.chunks_exact_mut(3 * width).zip(image.pixel_rows()) {
         let last = image.width - 1;
-        padded[1..=image.width].copy_from_slice(row);
-        padded[0] = std::array::from_fn(|channel| beyond(row[0][channel], row[1][channel]));
-        padded[image.width + 1] = std::array::from_fn(|channel| beyond(row[last][channel], row[last - 1][channel]));
+        for (lanes, &[red, green, blue]) in padded[1..].iter_mut().zip(row) {
+            *lanes = [red, green, blue, 0.0];
+        }
+        let (first, end) = (padded[1], padded[last + 1]);
+        padded[0] = std::array::from_fn(|lane| beyond(first[lane], padded[2][lane]));
+        padded[last + 2] = std::array::from_fn(|lane| beyond(end[lane], padded[last][lane]));
         let (targets, _) = target.as_chunks_mut::<3>();
         targets[width - 1] = row[last];
         for (target, point) in targets.iter_mut().zip(points) {
             let taps = &padded[point.index..point.index + 4];
-            *target = std::array::from_fn(|channel| {
-                cubic([taps[0][channel], taps[1][channel], taps[2][channel], taps[3][channel]], point.fraction)
-            });
+            let mut lanes = [0.0; 4];
+            for (lane, value) in lanes.iter_mut().enumerate() {
+                *value = cubic([taps[0][lane], taps[1][lane], taps[2][lane], taps[3][lane]], point.fraction);
+            }
+            *target = [lanes[0], lanes[1], lanes[2]];
         }
     }
     data
 }
 
+#[inline(always)]
 fn vertical(data: &[f32], stride: usize, points: &[Point]) -> Vec<f32> {
     let rows: Vec<&[f32]> = data.chunks_exact(stride).collect();
     let last = rows.len() - 1;

@@ -58,33 +58,51 @@ impl Augmentation {
 
     /// The one of that name, or what [`Display`](fmt::Display) wrote of another.
     pub fn named(text: &str) -> Result<Self> {
-        let known = NAMED.iter().find(|(name, _)| *name == text).map(|(_, augmentation)| *augmentation);
-        let described = || text.starts_with('{').then(|| serde_json::from_str(text).ok()).flatten();
-        known.or_else(described).ok_or_else(|| {
-            let names: Vec<_> = Self::names().collect();
-            Error::Usage(format!("no augmentation {text:?}; there is {}", names.join(", ")))
-        })
+        if let Some((_, known)) = NAMED.iter().find(|(name, _)| *name == text) {
+            return Ok(*known);
+        }
+        if let Ok(described) = serde_json::from_str::<Self>(text) {
+            return described.check();
+        }
+        let names: Vec<_> = Self::names().collect();
+        Err(Error::Usage(format!("no augmentation {text:?}; there is {}", names.join(", "))))
     }
 
     /// With another least share of the image's area in what is cut from it: 0.08 as published, more where what matters
     /// is small, as in medical images.
     pub fn with_min_area(self, min_area: f64) -> Result<Self> {
-        if !(min_area > 0.0 && min_area <= 1.0) {
-            return Err(Error::Usage(format!("a least area of {min_area}; it is a share above 0, of at most 1")));
-        }
         match self {
             Self::Shift(_) => Err(Error::Usage(format!("augmentation {self} cuts no areas of other sizes"))),
-            Self::RandomSizedCrop(crop) => Ok(Self::RandomSizedCrop(RandomSizedCrop { min_area, ..crop })),
-            Self::RandomResizedCrop(crop) => Ok(Self::RandomResizedCrop(RandomResizedCrop { min_area, ..crop })),
+            Self::RandomSizedCrop(crop) => Self::RandomSizedCrop(RandomSizedCrop { min_area, ..crop }).check(),
+            Self::RandomResizedCrop(crop) => Self::RandomResizedCrop(RandomResizedCrop { min_area, ..crop }).check(),
         }
+    }
+
+    /// Itself, if its numbers make sense.
+    fn check(self) -> Result<Self> {
+        let (min_area, jitter, lighting) = match self {
+            Self::Shift(_) => return Ok(self),
+            Self::RandomSizedCrop(crop) => (crop.min_area, crop.jitter, crop.lighting),
+            Self::RandomResizedCrop(crop) => (crop.min_area, crop.jitter, 0.0),
+        };
+        let refuse = |what, value, range| Err(Error::Usage(format!("{what} of {value}; it is {range}")));
+        if !(min_area > 0.0 && min_area <= 1.0) {
+            return refuse("a least area", min_area, "a share above 0, of at most 1");
+        }
+        if !(0.0..=1.0).contains(&jitter) {
+            return refuse("a jitter", jitter, "from 0 to 1");
+        }
+        if !(0.0..=1.0).contains(&lighting) {
+            return refuse("a lighting", lighting, "from 0 to 1");
+        }
+        Ok(self)
     }
 
     /// Appends what is drawn of an image: one normalised input, (channels, crop, crop). The transform has one crop.
     ///
     /// # Errors
     ///
-    /// An image that the transform cannot take, where what is drawn begins with it; one whose form is so long that resized
-    /// it takes too much memory.
+    /// An image that evaluation cannot take, where that comes first; one so long that it would take too much memory resized.
     pub fn append(
         &self,
         image: &Rgb8,
@@ -151,6 +169,16 @@ mod tests {
         assert_eq!(error("cifar", 0.3), "augmentation cifar cuts no areas of other sizes");
         assert_eq!(error("imagenet", 0.0), "a least area of 0; it is a share above 0, of at most 1");
         assert!(error("imagenet", f64::NAN).contains("NaN"));
+        for (crop, says) in [
+            (r#"{"random-sized-crop":{"min_area":2,"jitter":0,"lighting":0,"flip":true}}"#, "a least area of 2"),
+            (r#"{"random-sized-crop":{"min_area":1,"jitter":0,"lighting":-1,"flip":true}}"#, "a lighting of -1"),
+            (
+                r#"{"random-resized-crop":{"min_area":1,"jitter":1.5,"flip":true}}"#,
+                "a jitter of 1.5; it is from 0 to 1",
+            ),
+        ] {
+            assert!(Augmentation::named(crop).unwrap_err().to_string().starts_with(says));
+        }
     }
 
     #[test]
