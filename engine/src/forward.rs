@@ -335,8 +335,8 @@ impl Forward<'_> {
                 let (image, y) = (part.y / height, 2 * (part.y % height));
                 let rows = [y, (y + 1).min(from.height - 1)].map(|y| from.rows.read(image * from.height + y));
                 let rows = rows.each_ref().map(|row| &row[..]);
-                let (pitch, x, count, precision) = (from.width, part.x, part.count, weights.precision);
-                backend.run(ActivateAndAverage { norm, rows, pitch, x, count, panel, precision });
+                let (pitch, x, count) = (from.width, part.x, part.count);
+                backend.run(ActivateAndAverage { norm, rows, pitch, x, count, panel });
             }
             scratch.product(Product { backend, weights, relu: false }, groups.clone(), chunk, tiling, to);
         }

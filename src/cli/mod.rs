@@ -133,7 +133,7 @@ struct RunnerArgs {
     /// In the engine, every output as the sum of its products, instead of Winograd's algorithm on large maps.
     #[arg(long)]
     exact: bool,
-    /// What the engine's 1x1 convolutions multiply; bf16 is faster and off by half a percent of the outputs' deviation.
+    /// What the engine's 1x1 convolutions multiply; bf16 is faster and off by a third of a percent of the outputs' deviation.
     #[arg(long, value_enum, default_value_t)]
     precision: PrecisionArg,
 }

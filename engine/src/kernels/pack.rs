@@ -53,7 +53,11 @@ impl Kernel for Activate<'_> {
                 let from = &row[block * pitch + x + done..][..run];
                 let to = &mut panel.lanes[start + block * panel.tile..][..run];
                 for (from, to) in from.iter().zip(to) {
-                    store(simd, precision, simd.relu(simd.mul_add(simd.load(from), scale, shift)), to);
+                    let activated = simd.relu(simd.mul_add(simd.load(from), scale, shift));
+                    match precision {
+                        Precision::F32 => simd.store(activated, to),
+                        Precision::Bf16 => simd.store(simd.pairs(activated), to),
+                    }
                 }
             }
             done += run;
@@ -72,14 +76,12 @@ pub(crate) struct ActivateAndAverage<'a> {
     pub(crate) x: usize,
     pub(crate) count: usize,
     pub(crate) panel: Panel<'a>,
-    /// Whether the panel holds f32 or pairs of bf16.
-    pub(crate) precision: Precision,
 }
 
 impl Kernel for ActivateAndAverage<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { norm, rows, pitch, x, count, panel, precision } = self;
+        let Self { norm, rows, pitch, x, count, panel } = self;
         let quarter = simd.splat(0.25);
         let mut done = 0;
         while done < count {
@@ -92,23 +94,15 @@ impl Kernel for ActivateAndAverage<'_> {
                 let ((upper, over), (lower, under)) = (upper.as_chunks::<2>(), lower.as_chunks::<2>());
                 for ((upper, lower), to) in upper.iter().zip(lower).zip(&mut *to) {
                     let sum = activated_sum(simd, [&upper[0], &upper[1], &lower[0], &lower[1]], scale, shift);
-                    store(simd, precision, simd.mul(sum, quarter), to);
+                    simd.store(simd.mul(sum, quarter), to);
                 }
                 if let ([upper], [lower], Some(to)) = (over, under, to.last_mut()) {
                     let sum = activated_sum(simd, [upper, upper, lower, lower], scale, shift);
-                    store(simd, precision, simd.mul(sum, quarter), to);
+                    simd.store(simd.mul(sum, quarter), to);
                 }
             }
             done += run;
         }
-    }
-}
-
-#[inline(always)]
-fn store<S: Simd>(simd: S, precision: Precision, v: S::V, to: &mut Lanes) {
-    match precision {
-        Precision::F32 => simd.store(v, to),
-        Precision::Bf16 => simd.store(simd.pairs(v), to),
     }
 }
 
@@ -172,16 +166,7 @@ mod tests {
             let panel = Panel { lanes: &mut mean, blocks: BLOCKS, tile, at };
             let both = [&rows[0][..], &rows[1]];
             // Squares 2 to 5 of rows of 11 pixels: the last hangs over the edge.
-            let (norm_, precision) = (&norm, Precision::F32);
-            isa.backend().unwrap().run(ActivateAndAverage {
-                norm: norm_,
-                rows: both,
-                pitch,
-                x: 2,
-                count,
-                panel,
-                precision,
-            });
+            isa.backend().unwrap().run(ActivateAndAverage { norm: &norm, rows: both, pitch, x: 2, count, panel });
             for pixel in 0..count {
                 for block in 0..BLOCKS {
                     let index = ((at + pixel) / tile * BLOCKS + block) * tile + (at + pixel) % tile;

@@ -270,14 +270,6 @@ pub(crate) fn average(
     for (y, x, count, at) in rows_of(chunk, width / 2) {
         let rows = [&map[2 * y * width..], &map[(2 * y + 1) * width..]];
         let panel = Panel { lanes, blocks, tile, at };
-        backend.run(ActivateAndAverage {
-            norm,
-            rows,
-            pitch: height * width,
-            x,
-            count,
-            panel,
-            precision: Precision::F32,
-        });
+        backend.run(ActivateAndAverage { norm, rows, pitch: height * width, x, count, panel });
     }
 }
