@@ -17,19 +17,19 @@ use safetensors::SafeTensors;
 use crate::run::{fixture, path};
 
 /// One training step, and five, as another program computed them.
-struct Reference {
-    model: Model,
-    images: Vec<f32>,
-    labels: Vec<usize>,
-    logits: Vec<f32>,
+pub(crate) struct Reference {
+    pub(crate) model: Model,
+    pub(crate) images: Vec<f32>,
+    pub(crate) labels: Vec<usize>,
+    pub(crate) logits: Vec<f32>,
     /// Before each step.
-    losses: Vec<f64>,
+    pub(crate) losses: Vec<f64>,
     /// By torchvision's names.
-    gradients: HashMap<String, Vec<f32>>,
+    pub(crate) gradients: HashMap<String, Vec<f32>>,
     /// Running statistics after one step.
-    statistics: HashMap<String, Vec<f32>>,
+    pub(crate) statistics: HashMap<String, Vec<f32>>,
     /// Weights after five.
-    weights: HashMap<String, Vec<f32>>,
+    pub(crate) weights: HashMap<String, Vec<f32>>,
 }
 
 fn values<const N: usize, T>(data: &[u8], of: impl Fn([u8; N]) -> T) -> Vec<T> {
@@ -52,7 +52,7 @@ fn all(file: &SafeTensors, prefix: &str, name: impl Fn(&str) -> String) -> HashM
 }
 
 /// What Torch7 computed; its paths become names as the converter has them.
-fn torch7(folder: &str) -> Reference {
+pub(crate) fn torch7(folder: &str) -> Reference {
     let checkpoint = std::fs::read(fixture(&format!("{folder}/model_1.t7"))).unwrap();
     let source = Source::new(&checkpoint);
     let conversion = convert(&source, &ConvertOptions::default()).unwrap();
@@ -78,7 +78,7 @@ fn torch7(folder: &str) -> Reference {
 }
 
 /// What PyTorch computed, in double precision.
-fn pytorch() -> Reference {
+pub(crate) fn pytorch() -> Reference {
     let npy = |name: &str| std::fs::read(fixture(name)).unwrap();
     let (_, images) = densenet_zoo::data::npy::read_f32(&npy("pytorch/cifar_input.npy")).unwrap();
     let bytes = npy("pytorch/cifar_train_ref_from_f64.safetensors");
