@@ -18,10 +18,10 @@ mod eval;
 mod export;
 #[path = "cli/fetch.rs"]
 mod fetch;
-#[path = "cli/finetune.rs"]
-mod finetune;
 #[path = "cli/findings.rs"]
 mod findings;
+#[path = "cli/finetune.rs"]
+mod finetune;
 #[path = "cli/imagenet.rs"]
 mod imagenet;
 #[path = "model/mod.rs"]

@@ -165,7 +165,9 @@ fn report(run: &Run, folder: Option<&Folder>, format: Format) -> Result<()> {
 fn line(epoch: &Epoch, state: &State) -> String {
     let left = epoch.seconds / state.history.len() as f64 * state.left() as f64;
     let score = match &epoch.score {
-        Score::Error { error: Rate { wrong, of, percent, .. }, .. } => format!("error {percent:.3} % ({wrong} of {of})"),
+        Score::Error { error: Rate { wrong, of, percent, .. }, .. } => {
+            format!("error {percent:.3} % ({wrong} of {of})")
+        }
         Score::Findings { auroc } => format!("mean AUROC {}", area(auroc.mean_auroc)),
     };
     format!(

@@ -4,6 +4,7 @@
 //! does a run. A checkpoint holds all that a run needs to go on to the same bits.
 
 mod augment;
+mod candle;
 mod check;
 mod checkpoint;
 mod draws;
@@ -20,6 +21,7 @@ mod split;
 mod torch7;
 
 pub use augment::{Augmentation, RandomResizedCrop, RandomSizedCrop, Shift};
+pub use candle::Candle;
 pub use check::{check, check_images};
 pub use checkpoint::{Checkpoint, Origin, Position, State, Stored};
 pub use densenet_engine::train::initial_weights;
@@ -27,7 +29,7 @@ pub use draws::{Draws, Random};
 pub use epoch::{Epoch, Score};
 pub use folder::{Folder, Kept};
 pub use labelled::{Count, Labelled, Targets};
-pub use learner::{Engine, Entry, Learner, Named, Tensors};
+pub use learner::{Compute, Engine, Entry, Learner, Named, Tensors};
 pub use preset::Data;
 pub use recipe::{Falls, Optimiser, Recipe};
 pub use run::{Advance, Moment, Run, Settings};

@@ -63,7 +63,17 @@ fn a_folder_of_classes_gives_a_folder_that_is_a_model() {
     let error = &result["best"]["error"];
     assert!(error["wrong"].as_u64().unwrap() <= 2, "{error}");
     let out = folder.path().join("out");
-    for file in ["model.safetensors", "last.safetensors", "config.json", "README.md", "metrics.jsonl", "metrics.csv", "curves.svg", "curves.png", "split.csv"] {
+    for file in [
+        "model.safetensors",
+        "last.safetensors",
+        "config.json",
+        "README.md",
+        "metrics.jsonl",
+        "metrics.csv",
+        "curves.svg",
+        "curves.png",
+        "split.csv",
+    ] {
         assert!(out.join(file).is_file(), "{file}");
     }
     let card = std::fs::read_to_string(out.join("README.md")).unwrap();
@@ -110,7 +120,8 @@ fn frozen_parts_stay_as_they_are_bit_by_bit() {
         let tuned = tensors(&folder.path().join("out/model.safetensors"));
         let before = tuned.iter().filter(|(name, _)| name.as_str() < changed && name.starts_with("features."));
         let frozen = before.filter(|(name, _)| {
-            freeze == "backbone" || ["conv0", "denseblock1.", "transition1."].iter().any(|part| name[9..].starts_with(part))
+            freeze == "backbone"
+                || ["conv0", "denseblock1.", "transition1."].iter().any(|part| name[9..].starts_with(part))
         });
         let mut count = 0;
         for (name, bytes) in frozen {
@@ -119,7 +130,9 @@ fn frozen_parts_stay_as_they_are_bit_by_bit() {
         }
         assert!(count > 10, "{count}");
         let trained = tuned.iter().filter(|(name, _)| name.starts_with(changed));
-        assert!(trained.clone().count() > 0 && trained.into_iter().any(|(name, bytes)| original.get(name) != Some(bytes)));
+        assert!(
+            trained.clone().count() > 0 && trained.into_iter().any(|(name, bytes)| original.get(name) != Some(bytes))
+        );
     }
 }
 
@@ -137,7 +150,18 @@ fn findings_are_learnt_from_a_csv_and_measured_by_their_curves() {
     }
     let labels = folder.path().join("labels.csv");
     std::fs::write(&labels, csv).unwrap();
-    let more = ["--labels", labels.to_str().unwrap(), "--classes", "down,steep", "--group", "patient", "--epochs", "6", "--batch-size", "8"];
+    let more = [
+        "--labels",
+        labels.to_str().unwrap(),
+        "--classes",
+        "down,steep",
+        "--group",
+        "patient",
+        "--epochs",
+        "6",
+        "--batch-size",
+        "8",
+    ];
     let outcome = finetune(folder.path(), "images", &more);
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     assert!(outcome.stderr.contains("mean AUROC"), "{}", outcome.stderr);

@@ -11,7 +11,7 @@ use densenet_engine::{Convolutions, Isa, Shape};
 use densenet_zoo::model::DenseNet;
 use densenet_zoo::parity::Difference;
 use densenet_zoo::store::{Model, Store};
-use densenet_zoo::train::{Engine, Learner, Recipe, Settings, Torch7};
+use densenet_zoo::train::{Compute, Engine, Learner, Recipe, Settings, Torch7};
 use safetensors::SafeTensors;
 
 use crate::run::{fixture, path};
@@ -239,7 +239,8 @@ fn a_run_of_torch7_goes_on_with_its_weights_and_momentum() {
     assert_eq!((run.epochs, &run.model), (1, &fixture(folder).join("model_1.t7")));
     let (preset, _) = Recipe::preset("cifar10+-bc-100-12").unwrap();
     let recipe = Recipe { config: reference.model.config.clone(), batch: 4, ..preset };
-    let settings = Settings { seed: 0, threads: 1, memory_level: 3, convolutions: Convolutions::Exact };
+    let settings =
+        Settings { seed: 0, threads: 1, memory_level: 3, convolutions: Convolutions::Exact, compute: Compute::Engine };
     let mut weights = |name: &str| reference.model.tensor(name).ok();
     let memory = run.memory(&recipe.config);
     let mut learner = Engine::new(&recipe, &settings, 10, &mut weights).unwrap();
