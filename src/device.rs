@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use candle_core::Device;
 use candle_core::utils::{cuda_is_available, metal_is_available};
+use candle_core::{DType, Device, DeviceLocation, Tensor};
 
 use crate::error::{Error, Result};
 
@@ -61,21 +61,66 @@ impl DeviceChoice {
         }
     }
 
-    /// Opens the device. One that this build was not made for is an error that names the feature.
+    /// The device that candle has opened.
+    #[must_use]
+    pub fn of(device: &Device) -> Self {
+        match device.location() {
+            DeviceLocation::Cpu => Self::Cpu,
+            DeviceLocation::Cuda { gpu_id } => Self::Cuda(gpu_id),
+            DeviceLocation::Metal { gpu_id } => Self::Metal(gpu_id),
+        }
+    }
+
+    /// Opens the device, and has it compute something.
+    ///
+    /// # Errors
+    ///
+    /// A device that this build was not made for, naming the feature; no card, or not that many; a driver or a card that is
+    /// too old for the build.
     pub fn open(self) -> Result<Device> {
         let needs =
             |feature| Error::Usage(format!("{self}: this build has no {feature}; build with --features {feature}"));
-        let gone = |error: candle_core::Error| Error::Device {
-            device: self.to_string(),
-            reason: error.to_string().lines().next().unwrap_or_default().to_owned(),
+        let opened = match self.resolve() {
+            Self::Auto | Self::Cpu => return Ok(Device::Cpu),
+            Self::Cuda(_) if !cuda_is_available() => return Err(needs("cuda")),
+            Self::Cuda(ordinal) => Device::new_cuda(ordinal),
+            Self::Metal(_) if !metal_is_available() => return Err(needs("metal")),
+            Self::Metal(ordinal) => Device::new_metal(ordinal),
         };
-        match self.resolve() {
-            Self::Auto | Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(_) if !cuda_is_available() => Err(needs("cuda")),
-            Self::Cuda(ordinal) => Device::new_cuda(ordinal).map_err(gone),
-            Self::Metal(_) if !metal_is_available() => Err(needs("metal")),
-            Self::Metal(ordinal) => Device::new_metal(ordinal).map_err(gone),
-        }
+        // A card opens even if none of the build's kernels is for it.
+        let computes = |device: Device| Tensor::zeros(1, DType::F32, &device)?.affine(1.0, 1.0).map(|_| device);
+        opened.and_then(computes).map_err(|error| Error::Device { device: self.to_string(), reason: reason(&error) })
+    }
+}
+
+/// Whether the device's memory is full.
+pub(crate) fn is_out_of_memory(error: &candle_core::Error) -> bool {
+    error.to_string().contains("OUT_OF_MEMORY")
+}
+
+/// What the driver says, by the names of its errors (CUDA's CUresult), and what to do.
+const REASONS: [(&str, &str); 9] = [
+    ("CUDA_ERROR_NO_DEVICE", "there is no NVIDIA card; take --device cpu"),
+    ("CUDA_ERROR_INVALID_DEVICE", "there is no card of that number; nvidia-smi lists them"),
+    ("CUDA_ERROR_DEVICE_UNAVAILABLE", "another program has the card to itself; nvidia-smi shows which"),
+    ("CUDA_ERROR_STUB_LIBRARY", "libcuda is a stub, not the driver; put the driver's folder first in LD_LIBRARY_PATH"),
+    ("CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "the driver's parts are of two versions; restart the machine"),
+    ("CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "the driver is older than the toolkit of this build; update the driver"),
+    ("CUDA_ERROR_INVALID_PTX", TOO_OLD),
+    ("CUDA_ERROR_NO_BINARY_FOR_GPU", TOO_OLD),
+    ("OUT_OF_MEMORY", "its memory is full; nvidia-smi shows who has it"),
+];
+
+const TOO_OLD: &str = "the card is too old for this build; build with CUDA_COMPUTE_CAP set to the card's \
+                       (nvidia-smi --query-gpu=compute_cap --format=csv)";
+
+/// Why a device cannot be used, in one line.
+fn reason(error: &candle_core::Error) -> String {
+    let text = error.to_string();
+    let said = text.lines().next().unwrap_or_default();
+    match REASONS.iter().find(|(name, _)| said.contains(name)) {
+        Some((_, reason)) => (*reason).to_owned(),
+        None => said.to_owned(),
     }
 }
 
@@ -97,6 +142,20 @@ mod tests {
         for wrong in ["gpu", "cpu:1", "cuda:", "cuda:x", "metal:-1", ""] {
             assert!(wrong.parse::<DeviceChoice>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_the_driver_says_becomes_what_to_do() {
+        // As cudarc prints a CUresult.
+        let said =
+            |name: &str| reason(&candle_core::Error::Msg(format!("DriverError({name}, \"some text\")\n  0: at")));
+        assert_eq!(said("CUDA_ERROR_NO_DEVICE"), "there is no NVIDIA card; take --device cpu");
+        assert!(
+            said("CUDA_ERROR_INVALID_PTX")
+                .starts_with("the card is too old for this build; build with CUDA_COMPUTE_CAP")
+        );
+        assert!(said("CUDA_ERROR_UNSUPPORTED_PTX_VERSION").ends_with("update the driver"));
+        assert_eq!(said("CUDA_ERROR_ECC"), "DriverError(CUDA_ERROR_ECC, \"some text\")");
     }
 
     #[cfg(not(any(feature = "cuda", feature = "metal")))]

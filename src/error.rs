@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::device::is_out_of_memory;
+
 /// An error of the library or the program. Its text is one line: what, where, what to do.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -76,7 +78,10 @@ pub enum Error {
     },
     /// The network could not be built or run.
     #[error("the network cannot run: {}", first_line(.0))]
-    Compute(#[from] candle_core::Error),
+    Compute(#[source] candle_core::Error),
+    /// A batch, or a network, that is too large for the device.
+    #[error("the device's memory is full; take a smaller batch")]
+    DeviceMemory,
     /// The engine cannot take the network or the input.
     #[error("the engine: {0}")]
     Engine(#[from] densenet_engine::Error),
@@ -93,6 +98,12 @@ pub enum Error {
     /// The protocol asked for.
     #[error(transparent)]
     Protocol(#[from] densenet_arch::ProtocolError),
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        if is_out_of_memory(&error) { Self::DeviceMemory } else { Self::Compute(error) }
+    }
 }
 
 /// The library's result.

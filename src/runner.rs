@@ -1,5 +1,6 @@
 //! The two ways to run a network behind one front: the engine on the CPU, and candle on any device.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
@@ -7,6 +8,7 @@ use densenet_arch::Config;
 pub use densenet_engine::{Convolutions, Precision, Profile, Stage};
 use densenet_engine::{Options, Plan, Session, Shape};
 
+use crate::device::{DeviceChoice, is_out_of_memory};
 use crate::error::{Error, Result};
 use crate::model::DenseNet;
 use crate::store::Model;
@@ -23,8 +25,8 @@ pub enum Backend {
         /// What its 1x1 convolutions multiply.
         precision: Precision,
     },
-    /// candle, in f32.
-    Candle,
+    /// candle, in that type.
+    Candle(DType),
 }
 
 /// A network ready to be run.
@@ -36,8 +38,17 @@ pub struct Runner {
 
 #[derive(Debug)]
 enum Way {
-    Engine { plan: Arc<Plan>, threads: usize, session: Option<Session> },
-    Candle { network: Box<DenseNet>, device: Device },
+    Engine {
+        plan: Arc<Plan>,
+        threads: usize,
+        session: Option<Session>,
+    },
+    Candle {
+        network: Box<DenseNet>,
+        device: Device,
+        /// Images that its memory takes at once, as far as is known.
+        most: usize,
+    },
 }
 
 impl Runner {
@@ -53,10 +64,7 @@ impl Runner {
                 let options = Options { convolutions, precision, input: Some(input), isa: None };
                 Way::Engine { plan: Arc::new(Plan::new(&model.config, weights, &options)?), threads, session: None }
             }
-            Backend::Candle => {
-                let network = Box::new(model.network(device, DType::F32)?);
-                Way::Candle { network, device: device.clone() }
-            }
+            Backend::Candle(dtype) => return Ok(Self::of_network(model.network(device, dtype)?, device)),
         };
         Ok(Self { config: model.config.clone(), way })
     }
@@ -67,12 +75,20 @@ impl Runner {
         Self { config, way: Way::Engine { plan: Arc::new(plan), threads, session: None } }
     }
 
+    /// candle's network, which is on that device.
+    pub fn of_network(network: DenseNet, device: &Device) -> Self {
+        let config = network.config().clone();
+        let way = Way::Candle { network: Box::new(network), device: device.clone(), most: usize::MAX };
+        Self { config, way }
+    }
+
     /// The network's sizes.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// What runs it, recorded with every result: `engine, avx512, exact`, `engine, avx512, fast, bf16` or `candle`.
+    /// What runs it, recorded with every result: `engine, avx512, exact`, `engine, avx512, fast, bf16`, `candle` or
+    /// `candle, cuda:0, bf16`.
     pub fn name(&self) -> String {
         match &self.way {
             Way::Engine { plan, .. } => {
@@ -86,7 +102,7 @@ impl Runner {
                 };
                 format!("engine, {}, {convolutions}{precision}", plan.isa())
             }
-            Way::Candle { .. } => "candle".into(),
+            Way::Candle { network, device, .. } => candle_name(device, network.dtype()),
         }
     }
 
@@ -95,9 +111,14 @@ impl Runner {
         let channels = self.config.in_channels;
         let batch = images.len() / (channels * height * width).max(1);
         match &mut self.way {
-            Way::Candle { network, device } => {
-                let x = Tensor::from_slice(images, (batch, channels, height, width), device)?;
-                Ok(network.forward(&x, false)?.flatten_all()?.to_vec1()?)
+            Way::Candle { network, device, most } => {
+                let image = channels * height * width;
+                in_parts(batch, most, |part| {
+                    let images = &images[part.start * image..part.end * image];
+                    let x = Tensor::from_slice(images, (part.len(), channels, height, width), device)?;
+                    let x = x.to_dtype(network.dtype())?;
+                    Ok(network.forward(&x, false)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+                })
             }
             Way::Engine { plan, threads, session } => {
                 let shape = Shape { height, width, batch, threads: *threads };
@@ -117,6 +138,44 @@ impl Runner {
     }
 }
 
+/// `candle`, with the device where it is not the CPU, and the type where it is not f32.
+pub(crate) fn candle_name(device: &Device, dtype: DType) -> String {
+    let mut name = "candle".to_owned();
+    if !device.is_cpu() {
+        name += &format!(", {}", DeviceChoice::of(device));
+    }
+    if dtype != DType::F32 {
+        name += &format!(", {}", dtype.as_str());
+    }
+    name
+}
+
+/// Runs so many images, `most` at a time. Where the device's memory is full, `most` is halved and it goes on.
+fn in_parts(
+    images: usize,
+    most: &mut usize,
+    mut run: impl FnMut(Range<usize>) -> Result<Vec<f32>, candle_core::Error>,
+) -> Result<Vec<f32>> {
+    let mut outputs = Vec::new();
+    let mut done = 0;
+    while done < images {
+        let part = done..images.min(done.saturating_add(*most));
+        let count = part.len();
+        match run(part) {
+            Ok(output) => {
+                outputs.extend(output);
+                done += count;
+            }
+            Err(error) if count > 1 && is_out_of_memory(&error) => {
+                *most = count / 2;
+                eprintln!("the device's memory is full at {count} images; going on with {most} at a time");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(outputs)
+}
+
 /// The session, if it was planned for such images or for more of their size; else a new one in its place.
 fn fitting<'a>(session: &'a mut Option<Session>, plan: &Arc<Plan>, shape: Shape) -> Result<&'a mut Session> {
     let fits = |session: &Session| {
@@ -127,4 +186,28 @@ fn fitting<'a>(session: &'a mut Option<Session>, plan: &Arc<Plan>, shape: Shape)
         Some(planned) => session.insert(planned),
         None => session.insert(Session::new(plan, shape)?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_memory_halves_the_batch_and_every_image_is_run_once() {
+        let mut parts = Vec::new();
+        let mut run = |part: Range<usize>| {
+            if part.len() > 3 {
+                candle_core::bail!("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
+            }
+            parts.push(part.clone());
+            Ok(part.map(|image| image as f32).collect())
+        };
+        let mut most = usize::MAX;
+        assert_eq!(in_parts(7, &mut most, &mut run).unwrap(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(in_parts(2, &mut most, &mut run).unwrap(), [0.0, 1.0]);
+        assert_eq!((most, parts), (3, vec![0..3, 3..6, 6..7, 0..2]));
+        let error = in_parts(1, &mut usize::MAX, |_| candle_core::bail!("CUDA_ERROR_OUT_OF_MEMORY")).unwrap_err();
+        assert_eq!(error.to_string(), "the device's memory is full; take a smaller batch");
+        assert!(in_parts(8, &mut usize::MAX, |_| candle_core::bail!("no kernel")).is_err());
+    }
 }

@@ -8,6 +8,8 @@ mod conversions;
 mod convert;
 #[path = "cli/demo.rs"]
 mod demo;
+#[path = "model/device.rs"]
+mod device;
 #[path = "model/engine.rs"]
 mod engine;
 #[path = "cli/eval.rs"]

@@ -1,11 +1,12 @@
 //! What is changed of a recipe, and what a run is told of the machine: options of every command that trains.
 
 use clap::Args;
-use densenet_zoo::Result;
+use densenet_zoo::device::DeviceChoice;
 use densenet_zoo::runner::Convolutions;
-use densenet_zoo::train::{Augmentation, Falls, Optimiser, Recipe, Settings};
+use densenet_zoo::train::{Augmentation, Compute, Falls, Optimiser, Recipe, Settings};
+use densenet_zoo::{Error, Result};
 
-use super::{MemoryLevel, threads};
+use super::{BackendArg, ComputeArgs, MemoryLevel, PrecisionArg, threads};
 
 /// Changes of a recipe.
 #[derive(Args, Default, PartialEq)]
@@ -123,15 +124,36 @@ pub(super) struct Machine {
     threads: Option<u16>,
     #[command(flatten)]
     memory: MemoryLevel,
+    #[command(flatten)]
+    compute: ComputeArgs,
+    /// What computes it; the engine on the CPU, candle elsewhere, unless told. Each gives bits of its own.
+    #[arg(long, value_enum)]
+    backend: Option<BackendArg>,
+    /// Type of candle's maps; weights, sums and the loss are f32.
+    #[arg(long, value_enum, default_value_t)]
+    precision: PrecisionArg,
 }
 
 impl Machine {
-    pub(super) fn settings(&self, seed: u64, exact: bool) -> Settings {
-        Settings {
+    pub(super) fn settings(&self, seed: u64, exact: bool) -> Result<Settings> {
+        let device = self.compute.choose();
+        let backend = self.backend.unwrap_or_else(|| BackendArg::of(device));
+        let compute = match (backend, self.precision) {
+            (BackendArg::Candle, precision) => Compute::Candle { device, dtype: precision.dtype() },
+            (BackendArg::Engine, _) if device != DeviceChoice::Cpu => {
+                return Err(Error::Usage("the engine runs on the CPU; take --backend candle for other devices".into()));
+            }
+            (BackendArg::Engine, PrecisionArg::F32) => Compute::Engine,
+            (BackendArg::Engine, _) => {
+                return Err(Error::Usage("the engine trains in f32; take --backend candle for --precision".into()));
+            }
+        };
+        Ok(Settings {
             seed,
             threads: threads(self.threads),
             memory_level: self.memory.level(),
             convolutions: if exact { Convolutions::Exact } else { Convolutions::Fast },
-        }
+            compute,
+        })
     }
 }

@@ -36,6 +36,7 @@ pub(super) fn code(error: &Error) -> ExitCode {
         Error::Io { .. } | Error::Exists { .. } => DISK,
         Error::Interrupted(_) => INTERRUPTED,
         Error::Device { .. }
+        | Error::DeviceMemory
         | Error::Engine(densenet_engine::Error::Unsupported(_) | densenet_engine::Error::NoBf16(_)) => DEVICE,
         _ => MALFORMED,
     })

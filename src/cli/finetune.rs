@@ -95,7 +95,7 @@ fn factor(text: &str) -> Result<(String, f64), String> {
 impl Finetune {
     pub(super) fn run(self, store: &Store) -> Result<()> {
         let model = store.model(&self.model, &mut Downloads::default().one())?;
-        let settings = self.machine.settings(self.changes.seed(), self.changes.exact());
+        let settings = self.machine.settings(self.changes.seed(), self.changes.exact())?;
         let mut choice = self.images.choice(settings.seed)?;
         let sets = choice.open()?;
         let protocol = finetune::resized(self.protocol.of(&model)?, self.size)?;

@@ -27,6 +27,7 @@ mod train;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use candle_core::DType;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use densenet_arch::Protocol;
 use densenet_zoo::device::DeviceChoice;
@@ -133,7 +134,8 @@ struct RunnerArgs {
     /// In the engine, every output as the sum of its products, instead of Winograd's algorithm on large maps.
     #[arg(long)]
     exact: bool,
-    /// What the engine's 1x1 convolutions multiply; bf16 is faster and off by a third of a percent of the outputs' deviation.
+    /// What the engine's 1x1 convolutions multiply, or all of candle's operations; bf16 is faster and off by half a percent of the
+    /// outputs' deviation.
     #[arg(long, value_enum, default_value_t)]
     precision: PrecisionArg,
 }
@@ -164,15 +166,28 @@ enum PrecisionArg {
     /// Single precision.
     #[default]
     F32,
-    /// bfloat16, for processors with AVX512_BF16.
+    /// bfloat16; in the engine for processors with AVX512_BF16, in candle for GPUs.
     Bf16,
+    /// Half precision, in candle.
+    F16,
 }
 
 impl PrecisionArg {
-    fn resolve(self) -> Precision {
+    /// The engine's.
+    fn resolve(self) -> Result<Precision> {
         match self {
-            Self::F32 => Precision::F32,
-            Self::Bf16 => Precision::Bf16,
+            Self::F32 => Ok(Precision::F32),
+            Self::Bf16 => Ok(Precision::Bf16),
+            Self::F16 => Err(Error::Usage("the engine has no f16; take --precision bf16 or --backend candle".into())),
+        }
+    }
+
+    /// candle's.
+    fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+            Self::F16 => DType::F16,
         }
     }
 }
@@ -183,6 +198,13 @@ enum BackendArg {
     Engine,
     /// candle, on any device.
     Candle,
+}
+
+impl BackendArg {
+    /// What computes on that device, unless told.
+    fn of(device: DeviceChoice) -> Self {
+        if device == DeviceChoice::Cpu { Self::Engine } else { Self::Candle }
+    }
 }
 
 impl RunnerArgs {
@@ -203,27 +225,31 @@ impl RunnerArgs {
     }
 
     fn open_with(&self, model: &Model, side: usize, convolutions: Convolutions) -> Result<Runner> {
-        let device = self.compute.open()?;
-        let precision = self.precision.resolve();
-        let backend = match self.backend {
-            Some(BackendArg::Candle) => Backend::Candle,
-            None if !device.is_cpu() => Backend::Candle,
-            _ => Backend::Engine { threads: self.threads(), convolutions, precision },
+        let choice = self.compute.choose();
+        let device = choice.open()?;
+        let backend = match self.backend.unwrap_or_else(|| BackendArg::of(choice)) {
+            BackendArg::Candle => Backend::Candle(self.precision.dtype()),
+            BackendArg::Engine => {
+                Backend::Engine { threads: self.threads(), convolutions, precision: self.precision.resolve()? }
+            }
         };
-        if (backend, precision) == (Backend::Candle, Precision::Bf16) {
-            return Err(Error::Usage("candle runs networks in f32; take --backend engine for --precision bf16".into()));
-        }
         Runner::new(model, (side, side), backend, &device)
     }
 }
 
 impl ComputeArgs {
-    /// Opens the device and says what `auto` took.
-    fn open(&self) -> Result<candle_core::Device> {
+    /// The device asked for; says what `auto` took.
+    fn choose(&self) -> DeviceChoice {
+        let choice = self.device.resolve();
         if self.device == DeviceChoice::Auto {
-            eprintln!("device: {} (auto)", self.device.resolve());
+            eprintln!("device: {choice} (auto)");
         }
-        self.device.open()
+        choice
+    }
+
+    /// Opens the device.
+    fn open(&self) -> Result<candle_core::Device> {
+        self.choose().open()
     }
 }
 

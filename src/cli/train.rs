@@ -7,8 +7,8 @@ use densenet_arch::{Config, networks};
 use densenet_zoo::data::transform::Transform;
 use densenet_zoo::store::Store;
 use densenet_zoo::train::{
-    Data, Engine, Folder, Kept, Learner, Origin, Position, Recipe, Run, Sets, Settings, Source, State, Stored, Tensors,
-    Torch7, check, check_images, initial_weights,
+    Data, Folder, Kept, Learner, Origin, Position, Recipe, Run, Sets, Settings, Source, State, Stored, Tensors, Torch7,
+    check, check_images, initial_weights,
 };
 use densenet_zoo::{Error, Result};
 
@@ -126,7 +126,7 @@ impl Train {
         self.changes.apply(&mut recipe);
         let source = Source::of_preset(kind, self.data.as_deref())?;
         let sets = source.open()?;
-        let settings = self.machine.settings(self.changes.seed(), self.changes.exact());
+        let settings = self.machine.settings(self.changes.seed(), self.changes.exact())?;
         look(&sets, &recipe, settings.threads, self.no_check)?;
         let model = match (&self.retrain, &torch7) {
             (_, Some(torch7)) => Some(torch7.model.display().to_string()),
@@ -188,7 +188,7 @@ pub(super) fn look(sets: &Sets, recipe: &Recipe, threads: usize, no_check: bool)
     looked
 }
 
-/// A run on the engine, from weights, and where it goes on from a state.
+/// A run from weights, and where it goes on from a state.
 pub(super) fn start(
     mut state: State,
     settings: &Settings,
@@ -197,13 +197,13 @@ pub(super) fn start(
     from: Option<&mut Tensors>,
 ) -> Result<Run> {
     let steps = sets.training.len().div_ceil(state.recipe.batch);
-    let learner = Engine::new(&state.recipe, settings, steps, weights)?;
+    let learner = settings.compute.learner(&state.recipe, settings, steps, weights)?;
     if !(state.learner.is_empty() || state.learner == learner.name()) {
         let (before, now) = (&state.learner, learner.name());
         eprintln!("the run was computed by {before}, and goes on by {now}: its last bits will be others");
     }
     state.learner = learner.name();
-    Run::new(state, settings.threads, Box::new(learner), sets, from)
+    Run::new(state, settings.threads, learner, sets, from)
 }
 
 /// Goes on with a run.
@@ -216,7 +216,7 @@ fn resume(path: &Path, data: Option<&Path>, machine: &Machine, format: Format) -
         state.source = state.source.moved(data)?;
     }
     let sets = state.source.open()?;
-    let settings = machine.settings(state.seed, state.exact);
+    let settings = machine.settings(state.seed, state.exact)?;
     let tensor = |name: &str| tensors.get(name).cloned();
     let run = start(state, &settings, sets, &mut { tensor }, Some(&mut { tensor }))?;
     run::to_the_end(run, Some(folder), format)

@@ -144,14 +144,15 @@ impl Checkpoint<'_> {
     pub fn write(&self, path: &Path, out: &mut dyn Write) -> Result<String> {
         let state = serde_json::to_string(self.state).map_err(|error| Error::data(path, error.to_string()))?;
         let metadata = Metadata { training: Some(state), ..self.metadata() };
-        write(path, &metadata, &self.learner.state(), out)
+        write(path, &metadata, &self.learner.state()?, out)
     }
 
     /// Writes the network alone, to be used.
     pub fn write_model(&self, path: &Path, out: &mut dyn Write) -> Result<String> {
         let params = self.state.recipe.config.params();
         let kept = params.iter().filter(|param| param.role != Role::NumBatchesTracked);
-        let entries: Vec<_> = kept.filter_map(|param| self.learner.weight(&param.name)).collect();
+        let entries =
+            kept.filter_map(|param| self.learner.weight(&param.name).transpose()).collect::<Result<Vec<_>>>()?;
         write(path, &self.metadata(), &entries, out)
     }
 

@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use candle_core::DType;
 use densenet_arch::Config;
 use densenet_engine::train::{Options, Progress, Step, Targets, Trainer};
 use densenet_engine::{Convolutions, Shape};
 
-use super::{Recipe, Settings};
+use super::{Candle, Recipe, Settings};
+use crate::device::DeviceChoice;
 use crate::error::Result;
 use crate::runner::Runner;
 
@@ -19,17 +21,17 @@ pub trait Learner {
     /// # Errors
     ///
     /// [`densenet_engine::Error::Diverged`] where a number leaves the range of floats; no weight has changed then.
-    fn step(&mut self, images: &[f32], targets: Targets) -> Result<Step, densenet_engine::Error>;
+    fn step(&mut self, images: &[f32], targets: Targets) -> Result<Step>;
 
     /// The network to be evaluated: the averaged one, where weights are averaged.
     fn runner(&self) -> Result<Runner>;
 
     /// Shape and values of a tensor of that network, by torchvision's name.
-    fn weight(&self, name: &str) -> Option<Entry<'_>>;
+    fn weight(&self, name: &str) -> Result<Option<Entry<'_>>>;
 
     /// All that it needs to go on as if it had never stopped, together with [`progress`](Self::progress). The weights have
     /// torchvision's names; what an optimiser remembers of one is `optimiser.KIND.NAME`, an averaged one `average.NAME`.
-    fn state(&self) -> Vec<Entry<'_>>;
+    fn state(&self) -> Result<Vec<Entry<'_>>>;
 
     /// How far it is.
     fn progress(&self) -> Progress;
@@ -45,6 +47,39 @@ pub trait Learner {
 
     /// What computes it, recorded with the run: `engine, avx512, fast`.
     fn name(&self) -> String;
+}
+
+/// What computes a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Compute {
+    /// The engine, on the CPU.
+    #[default]
+    Engine,
+    /// candle.
+    Candle {
+        /// Where.
+        device: DeviceChoice,
+        /// Type of the maps; weights, sums and the loss are f32 at least.
+        dtype: DType,
+    },
+}
+
+impl Compute {
+    /// Takes the first weights; an epoch has so many steps.
+    pub fn learner(
+        self,
+        recipe: &Recipe,
+        settings: &Settings,
+        steps: usize,
+        weights: &mut Tensors,
+    ) -> Result<Box<dyn Learner>> {
+        Ok(match self {
+            Self::Engine => Box::new(Engine::new(recipe, settings, steps, weights)?),
+            Self::Candle { device, dtype } => {
+                Box::new(Candle::new(recipe, settings, steps, weights, (&device.open()?, dtype))?)
+            }
+        })
+    }
 }
 
 /// Shape and values of a tensor by its name, if there is one.
@@ -88,8 +123,8 @@ impl Engine {
 }
 
 impl Learner for Engine {
-    fn step(&mut self, images: &[f32], targets: Targets) -> Result<Step, densenet_engine::Error> {
-        self.trainer.step(images, targets)
+    fn step(&mut self, images: &[f32], targets: Targets) -> Result<Step> {
+        Ok(self.trainer.step(images, targets)?)
     }
 
     /// With the fast convolutions, as `eval` has them.
@@ -103,13 +138,13 @@ impl Learner for Engine {
         Ok(Runner::of_plan(self.trainer.averaged_plan(&options)?, threads))
     }
 
-    fn weight(&self, name: &str) -> Option<Entry<'_>> {
+    fn weight(&self, name: &str) -> Result<Option<Entry<'_>>> {
         let tensor = self.trainer.averaged_tensor(name).or_else(|| self.trainer.tensor(name));
-        tensor.map(|(shape, values)| borrowed(name.to_owned(), shape, values))
+        Ok(tensor.map(|(shape, values)| borrowed(name.to_owned(), shape, values)))
     }
 
-    fn state(&self) -> Vec<Entry<'_>> {
-        self.trainer.state().map(|(name, shape, values)| borrowed(name, shape, values)).collect()
+    fn state(&self) -> Result<Vec<Entry<'_>>> {
+        Ok(self.trainer.state().map(|(name, shape, values)| borrowed(name, shape, values)).collect())
     }
 
     fn progress(&self) -> Progress {

@@ -11,7 +11,7 @@ use super::checkpoint::{Checkpoint, Position, State, fingerprint};
 use super::draws::Random;
 use super::epoch::{Epoch, Score, best};
 use super::labelled::{Labelled, Targets};
-use super::learner::{Learner, Tensors};
+use super::learner::{Compute, Learner, Tensors};
 use super::sets::Sets;
 use crate::data::loader::{BadImage, ahead};
 use crate::data::transform::Transform;
@@ -31,6 +31,8 @@ pub struct Settings {
     pub memory_level: u8,
     /// How 3x3 convolutions are computed in training; the error is measured with the fast ones, as `eval` does.
     pub convolutions: Convolutions,
+    /// What computes it.
+    pub compute: Compute,
 }
 
 /// What the first draw is for: parts of the draws' key.
@@ -272,12 +274,7 @@ impl Run {
 }
 
 /// A batch's loss, and how many of its images were taken for another class.
-fn step(
-    learner: &mut dyn Learner,
-    pixels: &[f32],
-    batch: &[usize],
-    targets: &Targets,
-) -> Result<(f64, Option<usize>), densenet_engine::Error> {
+fn step(learner: &mut dyn Learner, pixels: &[f32], batch: &[usize], targets: &Targets) -> Result<(f64, Option<usize>)> {
     match targets {
         Targets::Classes(classes) => {
             let labels: Vec<usize> = batch.iter().map(|&index| classes[index]).collect();
@@ -295,10 +292,10 @@ fn step(
     }
 }
 
-fn diverged(error: densenet_engine::Error, epoch: usize, step: usize) -> Error {
+fn diverged(error: Error, epoch: usize, step: usize) -> Error {
     match error {
-        densenet_engine::Error::Diverged(_) => Error::Diverged { epoch, step, source: error },
-        other => other.into(),
+        Error::Engine(source @ densenet_engine::Error::Diverged(_)) => Error::Diverged { epoch, step, source },
+        other => other,
     }
 }
 
@@ -313,7 +310,13 @@ mod tests {
     fn state() -> (State, Settings) {
         let recipe =
             super::super::Recipe { epochs: 2, batch: 144, ..super::super::Recipe::preset("digits").unwrap().0 };
-        let settings = Settings { seed: 5, threads: 2, memory_level: 3, convolutions: Convolutions::Fast };
+        let settings = Settings {
+            seed: 5,
+            threads: 2,
+            memory_level: 3,
+            convolutions: Convolutions::Fast,
+            compute: Compute::Engine,
+        };
         (State::new(recipe, &settings, Source::Digits, None), settings)
     }
 
@@ -330,7 +333,7 @@ mod tests {
     fn outcome(run: &Run) -> Outcome {
         let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect();
         let tensors =
-            run.learner().state().into_iter().map(|entry| (entry.name.clone(), bits(&entry.values))).collect();
+            run.learner().state().unwrap().into_iter().map(|entry| (entry.name.clone(), bits(&entry.values))).collect();
         let of = |epoch: &Epoch| (epoch.loss, epoch.train_error, epoch.validation_loss, epoch.score.clone());
         (tensors, run.state().history.iter().map(of).collect())
     }

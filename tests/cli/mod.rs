@@ -24,9 +24,10 @@ pub(crate) fn run(cache: &Path, arguments: &[&str]) -> Outcome {
     }
 }
 
-/// A file under tests/fixtures.
+/// A file under tests/fixtures; where cargo does not run the tests, of the folder that the variable names.
 pub(crate) fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    let root = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&root).join("tests/fixtures").join(name)
 }
 
 /// Its path as text.

@@ -26,7 +26,7 @@ fn outputs_equal_timm_s_and_odd_sizes_pytorch_s() {
         let reference = Reference::open(&fixture(reference)).unwrap();
         let opened = Store::open(&[]).unwrap().model(&path(model), &mut densenet_registry::Silent).unwrap();
         let (convolutions, precision) = (Convolutions::Exact, Precision::F32);
-        for backend in [Backend::Candle, Backend::Engine { threads: 2, convolutions, precision }] {
+        for backend in [Backend::Candle(DType::F32), Backend::Engine { threads: 2, convolutions, precision }] {
             let mut runner = Runner::new(&opened, (64, 64), backend, &Device::Cpu).unwrap();
             let difference = reference.compare(&mut runner).unwrap();
             assert!(difference.within(1e-5), "{model}, {}: {difference:?}", runner.name());

@@ -11,25 +11,25 @@ use densenet_engine::{Convolutions, Isa, Shape};
 use densenet_zoo::model::DenseNet;
 use densenet_zoo::parity::Difference;
 use densenet_zoo::store::{Model, Store};
-use densenet_zoo::train::{Engine, Learner, Recipe, Settings, Torch7};
+use densenet_zoo::train::{Compute, Engine, Learner, Recipe, Settings, Torch7};
 use safetensors::SafeTensors;
 
 use crate::run::{fixture, path};
 
 /// One training step, and five, as another program computed them.
-struct Reference {
-    model: Model,
-    images: Vec<f32>,
-    labels: Vec<usize>,
-    logits: Vec<f32>,
+pub(crate) struct Reference {
+    pub(crate) model: Model,
+    pub(crate) images: Vec<f32>,
+    pub(crate) labels: Vec<usize>,
+    pub(crate) logits: Vec<f32>,
     /// Before each step.
-    losses: Vec<f64>,
+    pub(crate) losses: Vec<f64>,
     /// By torchvision's names.
-    gradients: HashMap<String, Vec<f32>>,
+    pub(crate) gradients: HashMap<String, Vec<f32>>,
     /// Running statistics after one step.
-    statistics: HashMap<String, Vec<f32>>,
+    pub(crate) statistics: HashMap<String, Vec<f32>>,
     /// Weights after five.
-    weights: HashMap<String, Vec<f32>>,
+    pub(crate) weights: HashMap<String, Vec<f32>>,
 }
 
 fn values<const N: usize, T>(data: &[u8], of: impl Fn([u8; N]) -> T) -> Vec<T> {
@@ -52,7 +52,7 @@ fn all(file: &SafeTensors, prefix: &str, name: impl Fn(&str) -> String) -> HashM
 }
 
 /// What Torch7 computed; its paths become names as the converter has them.
-fn torch7(folder: &str) -> Reference {
+pub(crate) fn torch7(folder: &str) -> Reference {
     let checkpoint = std::fs::read(fixture(&format!("{folder}/model_1.t7"))).unwrap();
     let source = Source::new(&checkpoint);
     let conversion = convert(&source, &ConvertOptions::default()).unwrap();
@@ -78,7 +78,7 @@ fn torch7(folder: &str) -> Reference {
 }
 
 /// What PyTorch computed, in double precision.
-fn pytorch() -> Reference {
+pub(crate) fn pytorch() -> Reference {
     let npy = |name: &str| std::fs::read(fixture(name)).unwrap();
     let (_, images) = densenet_zoo::data::npy::read_f32(&npy("pytorch/cifar_input.npy")).unwrap();
     let bytes = npy("pytorch/cifar_train_ref_from_f64.safetensors");
@@ -239,7 +239,8 @@ fn a_run_of_torch7_goes_on_with_its_weights_and_momentum() {
     assert_eq!((run.epochs, &run.model), (1, &fixture(folder).join("model_1.t7")));
     let (preset, _) = Recipe::preset("cifar10+-bc-100-12").unwrap();
     let recipe = Recipe { config: reference.model.config.clone(), batch: 4, ..preset };
-    let settings = Settings { seed: 0, threads: 1, memory_level: 3, convolutions: Convolutions::Exact };
+    let settings =
+        Settings { seed: 0, threads: 1, memory_level: 3, convolutions: Convolutions::Exact, compute: Compute::Engine };
     let mut weights = |name: &str| reference.model.tensor(name).ok();
     let memory = run.memory(&recipe.config);
     let mut learner = Engine::new(&recipe, &settings, 10, &mut weights).unwrap();

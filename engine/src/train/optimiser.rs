@@ -39,7 +39,7 @@ impl Optimiser {
     pub const ADAMW: Self = Self::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
 
     /// The names of what it remembers of each weight, in the state's tensors.
-    pub(crate) fn memories(self) -> &'static [&'static str] {
+    pub fn memories(self) -> &'static [&'static str] {
         match self {
             Self::Sgd { momentum: 0.0, .. } => &[],
             Self::Sgd { .. } => &["momentum"],

@@ -70,12 +70,12 @@ impl Default for Options {
 
 impl Options {
     /// What the learning rate of a part is multiplied by.
-    pub(crate) fn rate_of(&self, part: Part) -> f64 {
+    pub fn rate_of(&self, part: Part) -> f64 {
         self.rates.iter().find(|&&(named, _)| named == part).map_or(1.0, |&(_, factor)| factor)
     }
 
     /// Refuses values that make no sense.
-    pub(crate) fn check(&self, config: &Config) -> Result<(), Error> {
+    pub fn check(&self, config: &Config) -> Result<(), Error> {
         let check = |field, value: f64, ok: bool, must| if ok { Ok(()) } else { refuse(field, value, must) };
         let level = self.memory_level;
         check("memory_level", f64::from(level), level <= 4, "from 0 to 4")?;
@@ -145,14 +145,14 @@ impl Part {
     }
 
     /// The part that has a tensor.
-    pub(crate) fn of(param: &Param) -> Self {
+    pub fn of(param: &Param) -> Self {
         let module = param.name.split('.').find(|&module| module != "features").unwrap_or_default();
         // Of the rest there is norm0, which is the stem's.
         Self::named(module).unwrap_or(Self::Stem)
     }
 
     /// Its place among the parts of a network; an error that names the option where it has no such part.
-    pub(crate) fn index(self, field: &'static str, config: &Config) -> Result<usize, Error> {
+    pub fn index(self, field: &'static str, config: &Config) -> Result<usize, Error> {
         let blocks = config.block_config.len();
         match self {
             Self::Stem => Ok(0),

@@ -1,5 +1,7 @@
 //! What is to be learned of a batch.
 
+use super::Options;
+use super::loss::Loss;
 use crate::Error;
 
 /// What a batch's images show, and with it the loss.
@@ -13,6 +15,19 @@ pub enum Targets<'a> {
 }
 
 impl Targets<'_> {
+    /// The loss of logits (n, classes), with the options' label smoothing and class weights, and its gradient in their place.
+    ///
+    /// # Errors
+    ///
+    /// Targets that do not fit that many images, and a loss that is not finite ([`Error::Diverged`]).
+    pub fn loss(self, logits: &mut [f32], images: usize, options: &Options) -> Result<f64, Error> {
+        let classes = logits.len().checked_div(images).unwrap_or_default();
+        self.check(images, classes)?;
+        let class_weights = options.class_weights.as_deref();
+        let loss = Loss { classes, class_weights, smoothing: options.label_smoothing }.of(logits, self);
+        if loss.is_finite() { Ok(loss) } else { Err(Error::Diverged("loss")) }
+    }
+
     /// Refuses targets that do not fit that many images and classes.
     pub(crate) fn check(self, images: usize, classes: usize) -> Result<(), Error> {
         match self {

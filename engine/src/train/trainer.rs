@@ -7,7 +7,6 @@ use densenet_arch::{Config, Role, Rounding};
 use rayon::ThreadPool;
 
 use super::batch::{Batch, Sizes, Team};
-use super::loss::Loss;
 use super::network::Network;
 use super::optimiser::{Change, norm};
 use super::pass::{Core, Pass};
@@ -125,16 +124,11 @@ impl Trainer {
         if self.batches == 0 {
             core.gradients.fill(0.0);
         }
-        let (classes, smoothing) = (core.config.num_classes, options.label_smoothing);
-        let loss = Loss { classes, class_weights: options.class_weights.as_deref(), smoothing };
         let step = catch(pool, || {
             core.forward(images);
             let logits = core.classify();
             let mut gradient = logits.clone();
-            let loss = loss.of(&mut gradient, targets);
-            if !loss.is_finite() {
-                return Err(Error::Diverged("loss"));
-            }
+            let loss = targets.loss(&mut gradient, count, options)?;
             core.backward(&gradient);
             core.move_running();
             core.pass.number += 1;

@@ -39,6 +39,7 @@ mod pool;
 mod store;
 mod trainer;
 mod unit;
+mod values;
 mod window;
 
-pub use trainer::Trainer;
+pub use trainer::{Source, Trainer};

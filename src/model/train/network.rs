@@ -2,7 +2,6 @@
 
 use candle_core::{D, Result, Tensor};
 use densenet_arch::{Config, Stem};
-use densenet_engine::train::Part;
 
 use super::block::{self, Block};
 use super::conv::kernel_gradient;
@@ -185,15 +184,4 @@ enum Next {
     Features(Tensor),
     /// By a map, (C, M).
     Rows(Tensor),
-}
-
-/// The place of a part among all of a network of so many blocks.
-pub(super) fn index(part: Part, blocks: usize) -> usize {
-    match part {
-        Part::Stem => 0,
-        Part::Block(number) => 2 * number - 1,
-        Part::Transition(number) => 2 * number,
-        Part::Norm => 2 * blocks,
-        Part::Classifier => 2 * blocks + 1,
-    }
 }

@@ -3,19 +3,12 @@
 use candle_core::{Result, Tensor};
 use densenet_engine::train::Optimiser;
 
-/// How many tensors (n) it remembers beside the weights.
-pub(super) fn memories(optimiser: Optimiser) -> &'static [&'static str] {
-    match optimiser {
-        Optimiser::Sgd { momentum: 0.0, .. } => &[],
-        Optimiser::Sgd { .. } => &["momentum"],
-        Optimiser::AdamW { .. } => &["mean", "mean_square"],
-    }
-}
-
 /// One update's numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Change<'a> {
     pub(super) rate: f64,
+    /// What the rate is multiplied by, for each weight (n).
+    pub(super) rates: &'a Tensor,
     /// For each weight (n): L2 in SGD, decoupled in AdamW.
     pub(super) decay: &'a Tensor,
     /// Counts from 0.
@@ -23,20 +16,22 @@ pub(super) struct Change<'a> {
 }
 
 /// The weights (n) after an update by the gradient (n), and what is remembered then; as `torch.optim.SGD` and `AdamW`.
+/// `memory` has a tensor (n) for each of [`Optimiser::memories`].
 pub(super) fn updated(
     optimiser: Optimiser,
     weights: &Tensor,
     gradient: &Tensor,
     memory: &[Tensor],
-    Change { rate, decay, update }: Change,
+    Change { rate, rates, decay, update }: Change,
 ) -> Result<(Tensor, Vec<Tensor>)> {
-    match (optimiser, memory) {
+    let decayed = (decay * weights)?;
+    let (step, memory) = match (optimiser, memory) {
         (Optimiser::Sgd { momentum, nesterov, dampening }, [direction]) => {
-            let gradient = (gradient + (decay * weights)?)?;
+            let gradient = (gradient + decayed)?;
             let fresh = if update == 0 { 1.0 } else { 1.0 - dampening };
             let direction = ((direction * momentum)? + (&gradient * fresh)?)?;
             let step = if nesterov { (gradient + (&direction * momentum)?)? } else { direction.clone() };
-            Ok(((weights - (step * rate)?)?, vec![direction]))
+            (step, vec![direction])
         }
         (Optimiser::AdamW { beta1, beta2, eps }, [mean, square]) => {
             let count = update as f64 + 1.0;
@@ -44,11 +39,11 @@ pub(super) fn updated(
             let mean = ((mean * beta1)? + (gradient * (1.0 - beta1))?)?;
             let square = ((square * beta2)? + (gradient.sqr()? * (1.0 - beta2))?)?;
             let root = ((square.sqrt()? / bias2.sqrt())? + eps)?;
-            let kept = (weights - ((decay * weights)? * rate)?)?;
-            Ok(((kept - ((&mean / root)? * (rate / bias1))?)?, vec![mean, square]))
+            (((&mean / root)? / bias1 + decayed)?, vec![mean, square])
         }
-        _ => Ok(((weights - ((gradient + (decay * weights)?)? * rate)?)?, Vec::new())),
-    }
+        _ => ((gradient + decayed)?, Vec::new()),
+    };
+    Ok(((weights - ((step * rates)? * rate)?)?, memory))
 }
 
 #[cfg(test)]
@@ -61,9 +56,10 @@ mod tests {
     fn three(optimiser: Optimiser) -> Vec<f64> {
         let pair = |values: [f64; 2]| Tensor::new(&values, &Device::Cpu).unwrap();
         let (mut weights, decay) = (pair([1.0, -0.5]), pair([0.01; 2]));
-        let mut memory = vec![pair([0.0; 2]); memories(optimiser).len()];
+        let rates = pair([1.0; 2]);
+        let mut memory = vec![pair([0.0; 2]); optimiser.memories().len()];
         for (update, gradient) in [[1.0, -2.0], [0.5, 0.25], [-1.0, 3.0]].into_iter().enumerate() {
-            let change = Change { rate: 0.1, decay: &decay, update: update as u64 };
+            let change = Change { rate: 0.1, rates: &rates, decay: &decay, update: update as u64 };
             (weights, memory) = updated(optimiser, &weights, &pair(gradient), &memory, change).unwrap();
         }
         weights.to_vec1().unwrap()

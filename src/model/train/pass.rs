@@ -6,7 +6,7 @@ use candle_core::{DType, Result, Tensor};
 use densenet_arch::Role;
 
 use super::norm::{Affine, Deferred, Moments};
-use super::store::Store;
+use super::values::Values;
 
 /// One batch's way forward and back.
 #[derive(Debug)]
@@ -23,13 +23,13 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    /// With the values of both stores, and maps of that type.
-    pub(super) fn new(stores: [(&Store, &Tensor); 2], dtype: DType, eps: f64) -> Result<Self> {
+    /// With these weights and statistics, and maps of that type.
+    pub(super) fn new(values: [&Values; 2], dtype: DType, eps: f64) -> Result<Self> {
         let mut tensors = HashMap::new();
-        for (store, values) in stores {
-            let short = values.to_dtype(dtype)?;
+        for Values { store, all, .. } in values {
+            let short = all.to_dtype(dtype)?;
             for param in store.params() {
-                let values = if param.role == Role::ConvWeight { &short } else { values };
+                let values = if param.role == Role::ConvWeight { &short } else { all };
                 if let Some(tensor) = store.get(values, &param.name) {
                     tensors.insert(param.name.clone(), tensor?);
                 }

@@ -35,7 +35,7 @@ impl Store {
     /// All values (n) on the device, as `source` gives them: shape and values by name.
     pub(super) fn load(
         &self,
-        mut source: impl FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)>,
+        source: &mut dyn FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)>,
         dtype: DType,
         device: &Device,
     ) -> Result<Tensor> {

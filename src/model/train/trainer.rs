@@ -4,19 +4,23 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use densenet_arch::{Config, Role, Rounding};
-use densenet_engine::train::{Options, Part, Step};
+use densenet_arch::{Config, Param, Role, Rounding};
+use densenet_engine::train::{Options, Part, Progress, Step, Targets};
 
 use super::maps::wide;
-use super::network::{self, Network};
-use super::optimiser::{Change, memories, updated};
+use super::network::Network;
+use super::optimiser::{Change, updated};
 use super::pass::Pass;
 use super::store::Store;
+use super::values::Values;
 use crate::error::{Error, Result};
 use crate::model::DenseNet;
 
 /// Share of a new batch in the running statistics, as Torch and PyTorch have it.
 const MOMENTUM: f64 = 0.1;
+
+/// Gives shape and values of a tensor by its name, if there is one.
+pub type Source<'s> = dyn FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)> + 's;
 
 /// A network in training on a device.
 #[derive(Debug)]
@@ -27,133 +31,125 @@ pub struct Trainer {
     /// Type of the maps.
     dtype: DType,
     device: Device,
-    parameters: Values,
-    running: Values,
-    /// What the optimiser remembers, (n) each.
-    memory: Vec<Tensor>,
-    /// Weight decay of each weight (n).
+    state: State,
+    /// What the learning rate of each weight is multiplied by, and its weight decay, (n).
+    rates: Tensor,
     decay: Tensor,
     /// The sum over the batches since the last update, or what that was made by, (n).
     gradient: Tensor,
-    /// Averages of weights and statistics, (n) each.
-    average: Option<(Tensor, Tensor)>,
-    updates: u64,
     /// Batches since the last update.
     batches: usize,
 }
 
-/// Named values end to end, those that are not trained first.
-#[derive(Debug)]
-struct Values {
-    store: Store,
-    /// (n)
-    all: Tensor,
-    /// Where the trained ones begin.
-    first: usize,
-}
-
-impl Values {
-    fn trained(&self, all: &Tensor) -> candle_core::Result<Tensor> {
-        all.narrow(0, self.first, all.dim(0)? - self.first)
-    }
-
-    /// Replaces the trained ones.
-    fn set(&mut self, trained: &Tensor) -> candle_core::Result<()> {
-        self.all = replaced(&self.all, trained, self.first)?;
-        Ok(())
-    }
-}
-
-/// `all` with its end, from `first` on, replaced.
-fn replaced(all: &Tensor, end: &Tensor, first: usize) -> candle_core::Result<Tensor> {
-    Tensor::cat(&[&all.narrow(0, 0, first)?, end], 0)
+/// What training changes.
+#[derive(Clone, Debug)]
+struct State {
+    weights: Values,
+    running: Values,
+    /// What the optimiser remembers, (n) each.
+    memory: Vec<Tensor>,
+    /// Averages of weights and running statistics, (n) each.
+    average: Option<(Tensor, Tensor)>,
+    progress: Progress,
 }
 
 impl Trainer {
-    /// Takes the weights: `weights` gives shape and values of a tensor by torchvision's name, as [`Config::params`] lists
-    /// them; `num_batches_tracked` is not asked for. Maps are of the type `dtype`, sums and weights in f32 (f64 for f64).
+    /// Takes the weights by torchvision's names, as [`Config::params`] lists them; `num_batches_tracked` is not asked for.
+    /// Maps are of the type `dtype`.
     ///
     /// # Errors
     ///
-    /// Tensors that are missing or have another shape, and what is trained by the engine alone: dropout, poolings that round
-    /// up.
+    /// Tensors that are missing or have another shape, options out of range, and what the engine alone can train: dropout,
+    /// and poolings that round up.
     pub fn new(
         config: &Config,
-        mut weights: impl FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)>,
+        weights: &mut Source,
         device: &Device,
         dtype: DType,
         options: &Options,
     ) -> Result<Self> {
         config.validate().map_err(candle_core::Error::wrap)?;
-        let refuse = |what| Err(Error::Usage(format!("{what} is trained on the CPU alone; take --device cpu")));
+        options.check(config)?;
+        let alone = |what| Error::Usage(format!("{what} is trained by the engine alone; take --device cpu"));
         if config.drop_rate > 0.0 {
-            return refuse("a network with dropout");
+            return Err(alone("a network with dropout"));
         }
         if config.pooling == Rounding::Ceil {
-            return refuse("a network whose poolings round up");
+            return Err(alone("a network whose poolings round up"));
         }
-        let blocks = config.block_config.len();
-        let part = network::index(options.first_trained, blocks);
-        let mut values = |keep: fn(Role) -> bool| -> candle_core::Result<Values> {
+        let place = |param: &Param| Part::of(param).index("first_trained", config);
+        let first = options.first_trained.index("first_trained", config)?;
+        let mut values = |keep: fn(Role) -> bool| -> Result<Values> {
             let store = Store::new(config.params().into_iter().filter(|param| keep(param.role)));
-            let frozen = store.params().take_while(|param| part_of(&param.name, blocks) < part);
-            let first = frozen.map(densenet_arch::Param::elements).sum();
-            Ok(Values { all: store.load(&mut weights, wide(dtype), device)?, store, first })
+            let frozen = store.params().take_while(|param| place(param).is_ok_and(|place| place < first));
+            let count = frozen.map(Param::elements).sum();
+            Ok(Values { all: store.load(weights, wide(dtype), device)?, store, first: count })
         };
-        let parameters = values(Role::is_parameter)?;
+        let weights = values(Role::is_parameter)?;
         let running = values(|role| matches!(role, Role::RunningMean | Role::RunningVar))?;
-        let spared = |dims: usize| !options.decay_norms && dims == 1;
-        let decay = |param: &densenet_arch::Param| if spared(param.shape.len()) { 0.0 } else { options.weight_decay };
-        let zeros = parameters.all.zeros_like()?;
+        let decay = |param: &Param| match param.shape.len() {
+            1 if !options.decay_norms => 0.0,
+            _ => options.weight_decay,
+        };
+        let zeros = weights.all.zeros_like()?;
         Ok(Self {
             config: config.clone(),
             options: options.clone(),
-            network: Network::new(config, part),
+            network: Network::new(config, first),
             dtype,
             device: device.clone(),
-            memory: memories(options.optimiser).iter().map(|_| zeros.clone()).collect(),
-            decay: parameters.store.spread(decay, &parameters.all)?,
-            average: options.average.map(|_| (parameters.all.clone(), running.all.clone())),
+            rates: weights.store.spread(|param| options.rate_of(Part::of(param)), &zeros)?,
+            decay: weights.store.spread(decay, &zeros)?,
+            state: State {
+                memory: options.optimiser.memories().iter().map(|_| zeros.clone()).collect(),
+                average: options.average.map(|_| (weights.all.clone(), running.all.clone())),
+                weights,
+                running,
+                progress: Progress { updates: 0, passes: 0 },
+            },
             gradient: zeros,
-            parameters,
-            running,
-            updates: 0,
             batches: 0,
         })
     }
 
-    /// Trains on a batch: forward, backward, update. See [`accumulate`](Self::accumulate).
-    pub fn step(&mut self, images: &Tensor, loss: impl FnOnce(&mut [f32]) -> f64) -> Result<Step> {
-        let step = self.accumulate(images, loss)?;
+    /// Trains on a batch: forward, backward, update.
+    ///
+    /// # Errors
+    ///
+    /// As [`accumulate`](Self::accumulate) and [`update`](Self::update).
+    pub fn step(&mut self, images: &Tensor, targets: Targets) -> Result<Step> {
+        let step = self.accumulate(images, targets)?;
         self.update()?;
         Ok(step)
     }
 
     /// Forward and backward: adds the batch's gradients to those that wait for the next update, and moves the running
-    /// statistics. Images are (n, channels, height, width), normalised, on any device. `loss` gives the loss of the logits
-    /// (n, classes), and its gradient in their place.
+    /// statistics. Images are (n, channels, height, width), normalised, on any device.
     ///
     /// # Errors
     ///
-    /// A loss that is not finite ([`densenet_engine::Error::Diverged`]), and a batch that the device cannot take. No weight
-    /// and no statistic has changed then.
-    pub fn accumulate(&mut self, images: &Tensor, loss: impl FnOnce(&mut [f32]) -> f64) -> Result<Step> {
-        let images = images.to_device(&self.device)?.to_dtype(self.dtype)?;
-        let stores = [&self.parameters, &self.running].map(|values| (&values.store, &values.all));
-        let mut pass = Pass::new(stores, self.dtype, self.config.eps)?;
-        let (logits, kept) = self.network.forward(&mut pass, &images, self.options.memory_level >= 4)?;
-        let shape = logits.dims2()?;
+    /// Targets that do not fit, a loss or a variance that is not finite ([`densenet_engine::Error::Diverged`]), and a batch
+    /// that the device cannot take. No weight and no statistic has changed then.
+    pub fn accumulate(&mut self, images: &Tensor, targets: Targets) -> Result<Step> {
+        let Self { config, options, network, dtype, device, state, .. } = self;
+        let count = images.dim(0)?;
+        let images = images.to_device(device)?.to_dtype(*dtype)?;
+        let mut pass = Pass::new([&state.weights, &state.running], *dtype, config.eps)?;
+        let (logits, kept) = network.forward(&mut pass, &images, options.memory_level >= 4)?;
         let logits: Vec<f32> = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
         let mut gradient = logits.clone();
-        let loss = loss(&mut gradient);
-        if !loss.is_finite() {
-            return Err(densenet_engine::Error::Diverged("loss").into());
-        }
-        let gradient = Tensor::from_vec(gradient, shape, &self.device)?.to_dtype(self.gradient.dtype())?;
-        self.network.backward(&mut pass, kept, &gradient)?;
-        let found = self.parameters.store.join(&pass.gradients, &self.gradient)?;
+        let loss = targets.loss(&mut gradient, count, options)?;
+        let gradient = Tensor::from_vec(gradient, (count, config.num_classes), device)?;
+        network.backward(&mut pass, kept, &gradient.to_dtype(wide(*dtype))?)?;
+        let found = state.weights.store.join(&pass.gradients, &self.gradient)?;
         let gradient = if self.batches == 0 { found } else { (&self.gradient + found)? };
-        self.move_running(&pass.statistics)?;
+        let running = state.moved(&pass.statistics)?;
+        // A ReLU takes what is not a number for 0: the loss may not show it.
+        if !running.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?.is_finite() {
+            return Err(densenet_engine::Error::Diverged("variance of a map").into());
+        }
+        state.running.all = running;
+        state.progress.passes += 1;
         self.gradient = gradient;
         self.batches += 1;
         Ok(Step { loss, logits })
@@ -171,80 +167,152 @@ impl Trainer {
         if batches == 0 {
             return Ok(0.0);
         }
-        let Self { options, parameters, .. } = self;
-        let gradient = (parameters.trained(&self.gradient)? / batches as f64)?;
-        let length: f64 = gradient.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?.sqrt();
+        let Self { options, state: State { weights, running, memory, average, progress }, .. } = self;
+        let gradient = (weights.trained(&self.gradient)? / batches as f64)?;
+        let length = gradient.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?.sqrt();
         if !length.is_finite() {
             return Err(densenet_engine::Error::Diverged("gradient").into());
         }
         let shrink = options.clip.map_or(1.0, |clip| (clip / length).min(1.0));
-        let memory: Vec<Tensor> =
-            self.memory.iter().map(|memory| parameters.trained(memory)).collect::<candle_core::Result<_>>()?;
-        let decay = parameters.trained(&self.decay)?;
-        let change = Change { rate: options.schedule.at(self.updates), decay: &decay, update: self.updates };
-        let weights = parameters.trained(&parameters.all)?;
-        let (weights, changed) = updated(options.optimiser, &weights, &(gradient * shrink)?, &memory, change)?;
-        for (memory, changed) in self.memory.iter_mut().zip(changed) {
-            *memory = replaced(memory, &changed, parameters.first)?;
+        let remembered =
+            memory.iter().map(|memory| weights.trained(memory)).collect::<candle_core::Result<Vec<_>>>()?;
+        let (rates, decay) = (weights.trained(&self.rates)?, weights.trained(&self.decay)?);
+        let change = Change {
+            rate: options.schedule.at(progress.updates),
+            rates: &rates,
+            decay: &decay,
+            update: progress.updates,
+        };
+        let trained = weights.trained(&weights.all)?;
+        let (trained, changed) = updated(options.optimiser, &trained, &(gradient * shrink)?, &remembered, change)?;
+        for (memory, changed) in memory.iter_mut().zip(changed) {
+            *memory = weights.replaced(memory, &changed)?;
         }
-        self.parameters.set(&weights)?;
-        self.updates += 1;
-        if let (Some(share), Some((weights, statistics))) = (self.options.average, &mut self.average) {
-            for (average, now) in [(weights, &self.parameters.all), (statistics, &self.running.all)] {
-                *average = ((&*average * share)? + (now * (1.0 - share))?)?;
-            }
+        weights.all = weights.replaced(&weights.all, &trained)?;
+        progress.updates += 1;
+        if let (Some(share), Some((average, statistics))) = (options.average, average) {
+            *average = ((&*average * share)? + (&weights.all * (1.0 - share))?)?;
+            *statistics = ((&*statistics * share)? + (&running.all * (1.0 - share))?)?;
         }
         Ok(length)
     }
 
-    fn move_running(&mut self, statistics: &HashMap<String, Tensor>) -> candle_core::Result<()> {
-        let batch = self.running.store.join(statistics, &self.running.all)?;
-        let (running, batch) = (self.running.trained(&self.running.all)?, self.running.trained(&batch)?);
-        self.running.set(&((running * (1.0 - MOMENTUM))? + (batch * MOMENTUM)?)?)
-    }
-
     /// A weight or a running statistic by torchvision's name.
     pub fn tensor(&self, name: &str) -> Option<candle_core::Result<Tensor>> {
-        [&self.parameters, &self.running].into_iter().find_map(|values| values.store.get(&values.all, name))
+        let State { weights, running, .. } = &self.state;
+        [weights, running].into_iter().find_map(|values| values.store.get(&values.all, name))
+    }
+
+    /// The same of the averaged network, where there is one.
+    pub fn averaged_tensor(&self, name: &str) -> Option<candle_core::Result<Tensor>> {
+        let State { weights, running, average, .. } = &self.state;
+        let (average, statistics) = average.as_ref()?;
+        weights.store.get(average, name).or_else(|| running.store.get(statistics, name))
     }
 
     /// The gradient of a weight: the sum over the batches since the last update, or, right after an update, what it was made
     /// by. Zeros in parts that are not trained.
     pub fn gradient(&self, name: &str) -> Option<candle_core::Result<Tensor>> {
-        self.parameters.store.get(&self.gradient, name)
+        self.state.weights.store.get(&self.gradient, name)
     }
 
-    /// The network as it is, for evaluation; the averaged one, where weights are averaged.
+    /// The network for evaluation: the averaged one, where weights are averaged.
     pub fn network(&self) -> Result<DenseNet> {
-        let (weights, statistics) = match &self.average {
-            Some((weights, statistics)) => (weights, statistics),
-            None => (&self.parameters.all, &self.running.all),
-        };
         let mut tensors = HashMap::new();
-        for (store, all) in [(&self.parameters.store, weights), (&self.running.store, statistics)] {
-            for param in store.params() {
-                if let Some(tensor) = store.get(all, &param.name) {
-                    tensors.insert(param.name.clone(), tensor?);
-                }
+        for param in self.config.params() {
+            if let Some(tensor) = self.averaged_tensor(&param.name).or_else(|| self.tensor(&param.name)) {
+                tensors.insert(param.name, tensor?);
             }
         }
         Ok(DenseNet::new(&self.config, VarBuilder::from_tensors(tensors, self.dtype, &self.device))?)
     }
 
+    /// Everything that a trainer of the same network and options needs to go on, together with
+    /// [`progress`](Self::progress), by the names that the engine's trainer gives it
+    /// ([`state`](densenet_engine::train::Trainer::state)).
+    pub fn state(&self) -> candle_core::Result<Vec<(String, Tensor)>> {
+        let mut named = Vec::new();
+        for (prefix, store, all) in self.state.parts(&self.options) {
+            for Param { name, .. } in store.params() {
+                if let Some(tensor) = store.get(all, name) {
+                    named.push((format!("{prefix}{name}"), tensor?));
+                }
+            }
+        }
+        Ok(named)
+    }
+
+    /// Goes on from a state.
+    ///
+    /// # Errors
+    ///
+    /// A tensor that is missing or has another shape. Nothing has changed then.
+    pub fn restore(&mut self, tensors: &mut Source, progress: Progress) -> Result<()> {
+        let dtype = wide(self.dtype);
+        let mut read =
+            self.state.parts(&self.options).into_iter().map(|(prefix, store, _)| {
+                store.load(&mut |name| tensors(&format!("{prefix}{name}")), dtype, &self.device)
+            });
+        let mut next = || read.next().unwrap_or_else(|| candle_core::bail!("a state without all its parts"));
+        let (weights, running) = (next()?, next()?);
+        let memory = self.state.memory.iter().map(|_| next()).collect::<candle_core::Result<_>>()?;
+        let average = self.state.average.as_ref().map(|_| Ok::<_, candle_core::Error>((next()?, next()?)));
+        let average = average.transpose()?;
+        drop(read);
+        let State { weights: all, running: statistics, .. } = &self.state;
+        let weights = Values { all: weights, ..all.clone() };
+        let running = Values { all: running, ..statistics.clone() };
+        self.state = State { weights, running, memory, average, progress };
+        self.batches = 0;
+        Ok(())
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        self.state.progress
+    }
+
     /// The learning rate of the next update.
     pub fn rate(&self) -> f64 {
-        self.options.schedule.at(self.updates)
+        self.options.schedule.at(self.state.progress.updates)
     }
 
     /// The sizes that it was built from.
     pub fn config(&self) -> &Config {
         &self.config
     }
+
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Type of the maps.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
 }
 
-/// The place of a tensor's part in the network.
-fn part_of(name: &str, blocks: usize) -> usize {
-    let module = name.split('.').find(|&module| module != "features").unwrap_or_default();
-    // Of the rest there is norm0, which is the stem's.
-    Part::named(module).map_or(0, |part| network::index(part, blocks))
+impl State {
+    /// All running statistics after a batch.
+    fn moved(&self, batch: &HashMap<String, Tensor>) -> candle_core::Result<Tensor> {
+        let running = &self.running;
+        let batch = running.trained(&running.store.join(batch, &running.all)?)?;
+        let moved = ((running.trained(&running.all)? * (1.0 - MOMENTUM))? + (batch * MOMENTUM)?)?;
+        running.replaced(&running.all, &moved)
+    }
+
+    /// Its parts with the prefixes of their names: weights, statistics, what the optimiser remembers, averages of the first two.
+    fn parts(&self, options: &Options) -> Vec<(String, &Store, &Tensor)> {
+        let Self { weights, running, memory, average, .. } = self;
+        let mut parts =
+            vec![(String::new(), &weights.store, &weights.all), (String::new(), &running.store, &running.all)];
+        let kinds = options.optimiser.memories().iter().zip(memory);
+        parts.extend(kinds.map(|(kind, memory)| (format!("optimiser.{kind}."), &weights.store, memory)));
+        if let Some((average, statistics)) = average {
+            parts.push(("average.".into(), &weights.store, average));
+            parts.push(("average.".into(), &running.store, statistics));
+        }
+        parts
+    }
 }
