@@ -8,7 +8,7 @@ use densenet_arch::{Channels, Config, Protocol, Range, Resize};
 use densenet_converters::Conversion;
 use densenet_registry::{Published, Weight};
 
-pub use training::{Class, Origin, Score, Training, of_training};
+pub use training::{Class, Training, of_training};
 
 use crate::hf;
 

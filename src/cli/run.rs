@@ -33,7 +33,7 @@ pub(super) fn to_the_end(mut run: Run, mut folder: Option<Folder>, format: Forma
             Advance::Done => break,
             Advance::Paused => {
                 if let Some(folder) = &folder {
-                    folder.save(Kept::Last, run.checkpoint())?;
+                    folder.save(&run)?;
                 }
                 if STOP.load(Ordering::Relaxed) {
                     return Err(interrupted(folder.as_ref(), &run));
@@ -57,9 +57,9 @@ pub(super) fn to_the_end(mut run: Run, mut folder: Option<Folder>, format: Forma
 /// epoch is done once more, to the same bits.
 fn keep(folder: &mut Folder, run: &Run, epoch: &Epoch) -> Result<()> {
     if run.best().is_some_and(|best| best.epoch == epoch.epoch) {
-        folder.save(Kept::Best, run.checkpoint())?;
+        folder.save_model(run)?;
     }
-    folder.save(Kept::Last, run.checkpoint())?;
+    folder.save(run)?;
     folder.add(json!(epoch))
 }
 

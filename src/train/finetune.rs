@@ -37,9 +37,9 @@ pub fn resized(protocol: Protocol, side: Option<usize>) -> Result<Protocol> {
             protocol.name
         )));
     };
-    let size = (resize.size as f64 * side as f64 / protocol.crop as f64).round() as usize;
-    let name = format!("{}-{size}-{side}", protocol.name);
-    let resized = Protocol { name, resize: Some(Resize { size, ..resize }), crop: side, ..protocol };
+    let short = (resize.size as f64 * side as f64 / protocol.crop as f64).round() as usize;
+    let name = format!("{}-{short}-{side}", protocol.name);
+    let resized = Protocol { name, resize: Some(Resize { size: short, ..resize }), crop: side, ..protocol };
     // The way through its text checks the sizes.
     Ok(Protocol::from_text(&resized.to_text())?)
 }

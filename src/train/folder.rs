@@ -1,11 +1,15 @@
 //! Where a run leaves what it made: the best network, a checkpoint to go on from, and its figures.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::checkpoint::Checkpoint;
+use super::epoch::Score;
 use super::figures::{CSV, Figures};
+use super::recipe::Recipe;
+use super::run::Run;
+use crate::card::{Class, Training, of_training};
 use crate::error::{Error, Result};
 use crate::report::curves::{Curve, FIGURES, save};
 use crate::{files, hf};
@@ -83,18 +87,27 @@ impl Folder {
 
     /// Draws the figures.
     pub fn save_curves(&self) -> Result<()> {
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let curve = Curve::new(name, self.figures.epochs());
+        let curve = Curve::new(self.name(), self.figures.epochs());
         CURVES.iter().try_for_each(|file| save(&self.path.join(file), std::slice::from_ref(&curve)))
     }
 
-    /// Writes the run as it stands, and gives the file's sha256.
-    pub fn save(&self, which: Kept, run: Checkpoint) -> Result<String> {
-        let path = self.file(which);
-        files::replace(&path, |out| match which {
-            Kept::Best => run.write_model(&path, out),
-            Kept::Last => run.write(&path, out),
-        })
+    /// Writes the run as it stands, to go on from.
+    pub fn save(&self, run: &Run) -> Result<()> {
+        let path = self.file(Kept::Last);
+        files::replace(&path, |out| run.checkpoint().write(&path, out)).map(drop)
+    }
+
+    /// Writes the network as it is after the last epoch, with its description and its card: the folder is a model.
+    pub fn save_model(&self, run: &Run) -> Result<()> {
+        let path = self.file(Kept::Best);
+        let Recipe { config, protocol, .. } = &run.state().recipe;
+        let description = hf::config_json(config, protocol, Some(run.classes()));
+        let weights = |out: &mut dyn Write| run.checkpoint().write_model(&path, out);
+        hf::write(&self.path, &description, weights, |sha256| card(run, &self.name(), sha256)).map(drop)
+    }
+
+    fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// Writes which images are on which side.
@@ -102,4 +115,33 @@ impl Folder {
         let path = self.path.join(Self::SPLIT);
         files::replace(&path, |out| out.write_all(split.as_bytes()).map_err(Error::io("write", &path)))
     }
+}
+
+/// The card of the network after the last epoch.
+fn card(run: &Run, name: &str, sha256: &str) -> String {
+    let state = run.state();
+    let Some(last) = state.history.last() else { return String::new() };
+    let counts = run.counts();
+    let classes = run.classes().iter().zip(&counts).enumerate().map(|(at, (name, &images))| {
+        let auroc = match &last.score {
+            Score::Findings { auroc } => auroc.per_class.get(at).and_then(|finding| finding.auroc),
+            Score::Error { .. } => None,
+        };
+        Class { name, images, auroc }
+    });
+    let training = Training {
+        name,
+        config: &state.recipe.config,
+        protocol: &state.recipe.protocol,
+        origin: state.origin.as_ref(),
+        data: &state.source.name(),
+        images: run.images(),
+        split: state.source.split(),
+        seed: state.seed,
+        classes: classes.collect(),
+        recipe: state.recipe.rows(),
+        epoch: (last.epoch, state.recipe.epochs),
+        score: &last.score,
+    };
+    of_training(&training, sha256)
 }

@@ -122,6 +122,43 @@ impl Recipe {
         Schedule { rate: self.rate, warm_up: (self.warm_up * steps) as u64, curve }
     }
 
+    /// What it says, for people: names and values. What is not used is left out.
+    pub fn rows(&self) -> Vec<(String, String)> {
+        let optimiser = match self.optimiser {
+            Optimiser::Sgd { momentum } => format!("SGD, Nesterov's momentum {momentum}"),
+            Optimiser::Adamw => "AdamW".to_owned(),
+        };
+        let falls = match &self.falls {
+            Falls::Never => String::new(),
+            Falls::Shares(shares) => {
+                let shares: Vec<_> = shares.iter().map(|share| format!("{:.0} %", 100.0 * share)).collect();
+                format!(", to a tenth at {} of the epochs", shares.join(" and "))
+            }
+            Falls::Every(epochs) => format!(", to a tenth after each {epochs} epochs"),
+            Falls::Cosine => ", along half a cosine to zero".to_owned(),
+        };
+        let parts: Vec<_> = self.rates.iter().map(|(part, factor)| format!("{part} {factor}")).collect();
+        let unless = |none: bool, value: String| (!none).then_some(value);
+        let rows = [
+            ("recipe", Some(self.name.clone())),
+            ("epochs", Some(self.epochs.to_string())),
+            ("batch", Some(self.batch.to_string())),
+            ("optimiser", Some(optimiser)),
+            ("learning rate", Some(format!("{}{falls}", self.rate))),
+            ("epochs of warm-up", unless(self.warm_up == 0, self.warm_up.to_string())),
+            ("rates by part", unless(parts.is_empty(), parts.join(", "))),
+            ("trained from", unless(self.first_trained == Part::Stem.to_string(), self.first_trained.clone())),
+            ("weight decay", Some(self.weight_decay.to_string())),
+            ("dropout", unless(self.config.drop_rate == 0.0, self.config.drop_rate.to_string())),
+            ("label smoothing", unless(self.label_smoothing == 0.0, self.label_smoothing.to_string())),
+            ("longest gradient", self.clip.map(|clip| clip.to_string())),
+            ("weights averaged, share kept", self.average.map(|share| share.to_string())),
+            ("classes", self.class_weights.as_ref().map(|_| "balanced".to_owned())),
+            ("augmentation", Some(self.augmentation.to_string())),
+        ];
+        rows.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+    }
+
     /// What the engine is told, for epochs of so many steps.
     pub fn options(&self, steps: usize) -> Result<Options> {
         let part = |name: &str| {

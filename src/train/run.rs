@@ -267,6 +267,13 @@ impl Run {
         (self.training.len(), self.validation.len())
     }
 
+    /// Images of each class, or with each finding: to train on, and for the score.
+    pub fn counts(&self) -> Vec<(usize, usize)> {
+        let (training, validation) = (self.training.counts(), self.validation.counts());
+        let measured = |class: usize| validation.get(class).map_or(0, |count| count.positives);
+        training.iter().enumerate().map(|(class, count)| (count.positives, measured(class))).collect()
+    }
+
     /// The names of the classes.
     pub fn classes(&self) -> &[String] {
         &self.training.dataset.classes

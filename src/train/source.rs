@@ -45,6 +45,24 @@ impl Source {
         }
     }
 
+    /// What the images are called: the data set's name, or the last part of their path.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Digits => "digits".to_owned(),
+            Self::Published { kind, .. } => kind.clone(),
+            Self::Chosen(Choice { data, .. }) => data.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        }
+    }
+
+    /// How the two sides were told apart.
+    pub fn split(&self) -> &'static str {
+        match self {
+            Self::Digits | Self::Published { .. } => "as published",
+            Self::Chosen(Choice { split: None, .. }) => "as given",
+            Self::Chosen(_) => "as in split.csv beside this file",
+        }
+    }
+
     /// The images to train on, and those to measure the error on.
     pub fn open(&self) -> Result<Sets> {
         let (training, validation) = match self {
