@@ -7,7 +7,7 @@ use densenet_arch::{Config, networks};
 use densenet_zoo::data::transform::Transform;
 use densenet_zoo::store::Store;
 use densenet_zoo::train::{
-    Data, Folder, Kept, Learner, Origin, Position, Recipe, Run, Sets, Settings, Source, State, Stored, Tensors, Torch7,
+    Data, Folder, Kept, Origin, Position, Recipe, Run, Sets, Settings, Source, State, Stored, Tensors, Torch7,
     check, check_images, initial_weights,
 };
 use densenet_zoo::{Error, Result};

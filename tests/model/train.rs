@@ -249,7 +249,7 @@ fn a_run_of_torch7_goes_on_with_its_weights_and_momentum() {
     // evalCounter; the second epoch's first step.
     assert_eq!((learner.progress().updates, learner.progress().passes), (10, 2));
     let kept: HashMap<_, _> =
-        learner.state().into_iter().map(|entry| (entry.name, entry.values.into_owned())).collect();
+        learner.state().unwrap().into_iter().map(|entry| (entry.name, entry.values.into_owned())).collect();
     let bytes = std::fs::read(fixture(&format!("{folder}/optimState_1.t7"))).unwrap();
     let vector = densenet_converters::read(&Source::new(&bytes)).unwrap().tensors()[0].tensor.to_f32().unwrap();
     assert_eq!(kept["optimiser.momentum.features.conv0.weight"], vector[..216]);
