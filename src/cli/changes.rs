@@ -57,6 +57,9 @@ pub(super) struct Changes {
     /// What is drawn of each image.
     #[arg(long, value_name = "NAME", value_parser = |name: &str| Augmentation::named(name))]
     augmentation: Option<Augmentation>,
+    /// Measure the error on ten crops of each image.
+    #[arg(long, alias = "tenCrop")]
+    ten_crop: bool,
     /// Every output of a convolution as the sum of its products, instead of Winograd's algorithm.
     #[arg(long)]
     exact: bool,
@@ -103,6 +106,7 @@ impl Changes {
         set(&mut recipe.label_smoothing, self.label_smoothing.as_ref());
         set(&mut recipe.augmentation, self.augmentation.as_ref());
         recipe.decay_norms &= !self.no_norm_decay;
+        recipe.ten_crop |= self.ten_crop;
         recipe.clip = self.clip.or(recipe.clip);
         recipe.average = self.average.or(recipe.average);
         match self.optimiser.as_deref() {

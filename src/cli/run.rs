@@ -53,6 +53,17 @@ pub(super) fn to_the_end(mut run: Run, mut folder: Option<Folder>, format: Forma
     report(&run, folder.as_ref(), format)
 }
 
+/// Prints how good the network is as it stands.
+pub(super) fn measured(run: &Run, format: Format) -> Result<()> {
+    let (loss, found) = run.validate()?;
+    if format == Format::Json {
+        let mut result = json!(found);
+        result["validation_loss"] = json!(loss);
+        return output::print_json(&result);
+    }
+    output::print(&format!("{}  loss {loss:.4}", score(&found)))
+}
+
 /// Writes all that is kept after an epoch. The checkpoint comes behind the network: where it is cut off between them, the
 /// epoch is done once more, to the same bits.
 fn keep(folder: &mut Folder, run: &Run, epoch: &Epoch) -> Result<()> {

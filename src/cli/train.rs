@@ -7,8 +7,8 @@ use densenet_arch::{Config, networks};
 use densenet_zoo::data::transform::Transform;
 use densenet_zoo::store::Store;
 use densenet_zoo::train::{
-    Data, Folder, Kept, Origin, Position, Recipe, Run, Sets, Settings, Source, State, Stored, Tensors, Torch7,
-    check, check_images, initial_weights,
+    Data, Folder, Kept, Origin, Position, Recipe, Run, Sets, Settings, Source, State, Stored, Tensors, Torch7, check,
+    check_images, initial_weights,
 };
 use densenet_zoo::{Error, Result};
 
@@ -42,6 +42,12 @@ pub(super) struct Train {
     /// With --retrain: a new classifier.
     #[arg(long, requires = "retrain", alias = "resetClassifier")]
     reset_classifier: bool,
+    /// How many classes the data have, where they are not the data set's own.
+    #[arg(long, value_name = "N", alias = "nClasses")]
+    n_classes: Option<usize>,
+    /// Only measure the error of --retrain's model.
+    #[arg(long, requires = "retrain", alias = "testOnly")]
+    test_only: bool,
     /// Go on with the run whose folder this is, to the same bits as if it had not stopped; all but the machine's options is as it
     /// was. A folder of Torch's checkpoints (latest.t7) needs --preset or --dataset, and --out.
     #[arg(long, value_name = "DIR", conflicts_with = "retrain")]
@@ -124,6 +130,7 @@ impl Train {
     fn begin(self, store: &Store, torch7: Option<Torch7>) -> Result<()> {
         let (mut recipe, kind) = self.recipe()?;
         self.changes.apply(&mut recipe);
+        recipe.config.num_classes = self.n_classes.unwrap_or(recipe.config.num_classes);
         let source = Source::of_preset(kind, self.data.as_deref())?;
         let sets = source.open()?;
         let settings = self.machine.settings(self.changes.seed(), self.changes.exact())?;
@@ -151,6 +158,9 @@ impl Train {
                 start(state, &settings, sets, &mut weights, Some(&mut all))?
             }
         };
+        if self.test_only {
+            return run::measured(&run, self.print.format);
+        }
         let folder = self.out.as_deref().map(|path| Folder::create(path, self.force)).transpose()?;
         run::to_the_end(run, folder, self.print.format)
     }

@@ -49,6 +49,8 @@ pub struct Recipe {
     pub rates: Vec<(String, f64)>,
     /// Epochs without a better one after which it ends.
     pub patience: Option<usize>,
+    /// Whether the error is measured on ten crops of each image.
+    pub ten_crop: bool,
 }
 
 /// What changes the weights.
@@ -101,6 +103,7 @@ impl Recipe {
             first_trained: Part::Stem.to_string(),
             rates: Vec::new(),
             patience: None,
+            ten_crop: false,
         }
     }
 

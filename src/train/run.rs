@@ -45,6 +45,8 @@ pub struct Run {
     threads: usize,
     learner: Box<dyn Learner>,
     transform: Transform,
+    /// What the validation images become.
+    validated: Transform,
     training: Labelled,
     validation: Labelled,
     /// Since when `state.seconds` has to be added to.
@@ -89,6 +91,7 @@ impl Run {
         tensors: Option<&mut Tensors>,
     ) -> Result<Self> {
         let transform = Transform::new(&state.recipe.protocol, state.recipe.config.in_channels)?;
+        let validated = if state.recipe.ten_crop { transform.clone().with_ten_crops()? } else { transform.clone() };
         let data = fingerprint(&training, &validation);
         if let Some(tensors) = tensors {
             if !state.data_sha256.is_empty() && state.data_sha256 != data {
@@ -99,7 +102,7 @@ impl Run {
             learner.restore(tensors, state.position.progress())?;
         }
         state.data_sha256 = data;
-        Ok(Self { state, threads, learner, transform, training, validation, since: Instant::now() })
+        Ok(Self { state, threads, learner, transform, validated, training, validation, since: Instant::now() })
     }
 
     /// Trains to the end of the epoch under way, each image shown once in a new order, and measures the error.
@@ -198,15 +201,16 @@ impl Run {
         Ok(self.state.position.images == self.training.len())
     }
 
-    /// The validation images' loss and score, computed as `eval` computes them.
-    fn validate(&self) -> Result<(f64, Score)> {
+    /// The validation images' loss and score as the network stands, computed as `eval` computes them.
+    pub fn validate(&self) -> Result<(f64, Score)> {
         let mut runner = self.learner.runner()?;
         let classes: Vec<usize> = (0..self.validation.dataset.classes.len()).collect();
         let setup = Setup {
             dataset: &self.validation.dataset,
             classes: &classes,
-            transform: &self.transform,
-            batch: self.state.recipe.batch,
+            transform: &self.validated,
+            // The original divides the batch as well (dataloader.lua).
+            batch: self.state.recipe.batch.div_ceil(self.validated.crops()),
             threads: self.threads,
             shard: Shard::WHOLE,
             keep_outputs: false,

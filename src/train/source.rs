@@ -29,6 +29,7 @@ impl Source {
     /// What a preset is for, and where it lies.
     pub fn of_preset(kind: &str, path: Option<&Path>) -> Result<Self> {
         match path {
+            Some(_) if kind == "digits" => Self::Digits.moved(Path::new("")),
             Some(path) => Ok(Self::Published { kind: kind.to_owned(), path: absolute(path)? }),
             None if kind == "digits" => Ok(Self::Digits),
             None => Err(Error::Usage(format!("where are the images of {kind}? --data DIR"))),
@@ -37,11 +38,11 @@ impl Source {
 
     /// The same images elsewhere.
     pub fn moved(self, to: &Path) -> Result<Self> {
-        let path = absolute(to)?;
+        let path = || absolute(to);
         match self {
             Self::Digits => Err(Error::Usage("the digits are in the program; leave --data out".into())),
-            Self::Published { kind, .. } => Ok(Self::Published { kind, path }),
-            Self::Chosen(choice) => Ok(Self::Chosen(Choice { data: path, ..choice })),
+            Self::Published { kind, .. } => Ok(Self::Published { kind, path: path()? }),
+            Self::Chosen(choice) => Ok(Self::Chosen(Choice { data: path()?, ..choice })),
         }
     }
 

@@ -234,7 +234,7 @@ fn a_training_leaves_its_figures_for_spreadsheets_and_tensorboard_and_its_curves
     let value = f32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     assert_eq!((events.len(), value), (1, last["validation_loss"].as_f64().unwrap() as f32));
     // Curves alone are a run's too.
-    for name in ["metrics.jsonl", "metrics.csv", "model.safetensors", "last.safetensors"] {
+    for name in ["metrics.jsonl", "metrics.csv", "model.safetensors", "last.safetensors", "config.json", "README.md"] {
         fs::remove_file(out.join(name)).unwrap();
     }
     let outcome = run(folder.path(), &train);

@@ -207,3 +207,57 @@ fn a_run_that_was_cut_off_goes_on_to_the_same_bits() {
     let converted = run(folder.path(), &["convert", &last, "-o", &in_folder("converted.safetensors")]);
     assert_eq!(converted.code, 0, "{}", converted.stderr);
 }
+
+#[test]
+fn the_original_s_options_are_taken_by_its_own_names() {
+    let folder = tempfile::tempdir().unwrap();
+    images(&folder.path().join("data/train"), 6);
+    images(&folder.path().join("data/val"), 3);
+    let [data, out, again] = ["data", "out", "again"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
+    // th main.lua -netType densenet -dataset imagenet …, with a network and images of the CIFAR size.
+    let network =
+        ["--depth", "10", "--growthRate", "4", "--bottleneck", "true", "--reduction", "0.5", "--nClasses", "2"];
+    let common = ["--dataset", "imagenet", "--data", &data, "--LR", "0.05", "--batchSize", "4", "--manualSeed", "3"];
+    let more =
+        ["--nEpochs", "2", "--lrShape", "cosine", "--dropRate", "0.1", "--weightDecay", "0.001", "--momentum", "0.8"];
+    let threads = ["--nThreads", "1", "--optMemory", "4", "--augmentation", "flip", "--save", &out, "--format", "json"];
+    let outcome = run(folder.path(), &[&["train"], &common[..], &network, &more, &threads].concat());
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let result = json(&outcome.stdout);
+    let recipe = &result["recipe"];
+    let expected = [
+        ("rate", Value::from(0.05)),
+        ("batch", 4.into()),
+        ("epochs", 2.into()),
+        ("falls", "cosine".into()),
+        ("weight_decay", 0.001.into()),
+        ("optimiser", serde_json::json!({"sgd": {"momentum": 0.8}})),
+    ];
+    assert!(expected.iter().all(|(name, value)| recipe[name] == *value), "{recipe}");
+    assert_eq!((&recipe["config"]["drop_rate"], &recipe["config"]["growth_rate"]), (&0.1.into(), &4.into()));
+    assert_eq!(result["images"], serde_json::json!({"training": 12, "validation": 6}));
+    // Its error once more, by one crop and by ten; then on with a new classifier.
+    let model = format!("{out}/model.safetensors");
+    let only = ["--retrain", &model, "--testOnly", "--format", "json"];
+    let only = run(folder.path(), &[&["train"], &common[..], &network, &only].concat());
+    assert_eq!(json(&only.stdout)["error"], result["best"]["error"], "{}", only.stderr);
+    let ten = ["--retrain", &model, "--testOnly", "--tenCrop"];
+    let ten = run(folder.path(), &[&["train"], &common[..], &network, &ten].concat());
+    assert!(ten.stdout.contains("of 6;"), "{}{}", ten.stdout, ten.stderr);
+    let more = ["--retrain", &model, "--resetClassifier", "--nEpochs", "1", "--augmentation", "flip", "--save", &again];
+    let outcome = run(folder.path(), &[&["train"], &common[..], &network, &more].concat());
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+}
+
+/// Two classes of 64x64 images under `root`.
+fn images(root: &Path, each: u32) {
+    for (class, light) in [("dark", 40), ("light", 200)] {
+        let folder = root.join(class);
+        std::fs::create_dir_all(&folder).unwrap();
+        for index in 0..each {
+            let image =
+                image::RgbImage::from_fn(64, 64, |x, y| image::Rgb([(light + (x * 7 + y * 3 + index) % 40) as u8; 3]));
+            image.save(folder.join(format!("{index}.png"))).unwrap();
+        }
+    }
+}
