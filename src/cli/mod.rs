@@ -165,10 +165,12 @@ impl MemoryLevel {
 enum PrecisionArg {
     /// Single precision.
     #[default]
+    #[value(alias = "single")]
     F32,
     /// bfloat16; in the engine for processors with AVX512_BF16, in candle for GPUs.
     Bf16,
     /// Half precision, in candle.
+    #[value(alias = "half")]
     F16,
 }
 

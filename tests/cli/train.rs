@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::net::offline::tool_works;
 use crate::run::{Outcome, run};
 
 /// Two epochs of the digits, left in `out`.
@@ -260,4 +261,40 @@ fn images(root: &Path, each: u32) {
             image.save(folder.join(format!("{index}.png"))).unwrap();
         }
     }
+}
+
+#[test]
+fn a_disk_that_fills_up_leaves_the_last_checkpoint_and_the_run_goes_on_when_there_is_room() {
+    if !tool_works(&["unshare", "-rm", "sh", "-c", "mount -t tmpfs tmpfs /mnt"]) {
+        println!("not checked here: a namespace with a disk of its own cannot be had");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = "train --preset digits --epochs 4 --batch-size 16";
+    let straight = run(
+        folder.path(),
+        &[&recipe.split(' ').collect::<Vec<_>>()[..], &["--out", folder.path().join("straight").to_str().unwrap()]]
+            .concat(),
+    );
+    assert_eq!(straight.code, 0, "{}", straight.stderr);
+    let script = format!(
+        "mkdir disk && mount -t tmpfs -o size=4m tmpfs disk || exit 99
+         $ZOO {recipe} --out disk/run 2> log > out &
+         until grep -q '^epoch   1/' log; do sleep 0.01; done
+         head -c 8m /dev/zero > disk/other 2> /dev/null
+         wait $!; echo \"exit $?\"; grep '^densenet-zoo: ' log
+         rm disk/other
+         $ZOO train --resume disk/run > out 2>&1; echo \"exit $?\"
+         cp disk/run/model.safetensors disk/run/last.safetensors ."
+    );
+    let mut command = Command::new("unshare");
+    command.args(["-rm", "sh", "-c", &script]).env("ZOO", env!("CARGO_BIN_EXE_densenet-zoo"));
+    let output = command.current_dir(folder.path()).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<_> = said.lines().collect();
+    assert!(
+        matches!(lines[..], ["exit 4", error, "exit 0"] if error.contains("disk/run") && error.contains("No space left")),
+        "{said}"
+    );
+    assert!(files(folder.path()) == files(&folder.path().join("straight")));
 }

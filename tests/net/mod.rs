@@ -10,7 +10,7 @@ mod http;
 mod kill;
 mod many;
 mod memory;
-mod offline;
+pub(crate) mod offline;
 mod resume;
 mod sources;
 

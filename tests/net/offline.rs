@@ -91,6 +91,6 @@ fn no_socket(trace: &std::path::Path) {
 }
 
 /// Whether the tool is here and may do what it does.
-pub(super) fn tool_works(tool: &[&str]) -> bool {
+pub(crate) fn tool_works(tool: &[&str]) -> bool {
     Command::new(tool[0]).args(&tool[1..]).arg("true").output().is_ok_and(|output| output.status.success())
 }
