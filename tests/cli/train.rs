@@ -298,3 +298,60 @@ fn a_disk_that_fills_up_leaves_the_last_checkpoint_and_the_run_goes_on_when_ther
     );
     assert!(files(folder.path()) == files(&folder.path().join("straight")));
 }
+
+/// CIFAR-10's files with made images: each class has bars of a place and a colour of its own.
+fn cifar(root: &Path, rows: usize) {
+    let folder = root.join("cifar-10-batches-bin");
+    std::fs::create_dir_all(&folder).unwrap();
+    let names: Vec<String> = (1..=5).map(|number| format!("data_batch_{number}.bin")).collect();
+    for (number, name) in names.iter().map(String::as_str).chain(["test_batch.bin"]).enumerate() {
+        let mut bytes = Vec::new();
+        for row in 0..rows {
+            let class = (row * 7 + number) % 10;
+            bytes.push(class as u8);
+            for at in 0..3072 {
+                let (colour, x) = (at / 1024, at % 32);
+                let bar = x / 6 == class % 5 && colour == class / 5;
+                let noise = (at * 31 + row * 17 + number * 5) % 61;
+                bytes.push((if bar { 170 } else { 30 } + noise) as u8);
+            }
+        }
+        std::fs::write(folder.join(name), bytes).unwrap();
+    }
+}
+
+#[test]
+fn the_paper_s_preset_learns_data_of_cifar_s_form_at_either_memory_level() {
+    let folder = tempfile::tempdir().unwrap();
+    cifar(folder.path(), 64);
+    let data = folder.path().to_str().unwrap();
+    let outcomes = ["3", "4"].map(|level| {
+        let out = folder.path().join(level);
+        let arguments = [
+            "--preset",
+            "cifar10+-bc-100-12",
+            "--data",
+            data,
+            "--epochs",
+            "2",
+            "--lr-shape",
+            "never",
+            "--memory-level",
+            level,
+        ];
+        let more = ["--out", out.to_str().unwrap(), "--format", "json"];
+        let outcome = run(folder.path(), &[&["train"], &arguments[..], &more].concat());
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        let result = json(&outcome.stdout);
+        assert_eq!(result["architecture"], "densenet-bc-100-12");
+        assert_eq!(result["images"], serde_json::json!({"training": 320, "validation": 64}));
+        let lines = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+        let epochs: Vec<_> = lines.lines().skip(1).map(json).collect();
+        let loss = |epoch: &Value| epoch["loss"].as_f64().unwrap();
+        // From the chance of one in ten on.
+        assert!(epochs.len() == 2 && loss(&epochs[1]) < 0.9 * loss(&epochs[0]), "{lines}");
+        assert!(epochs[1]["images_per_s"].as_f64().unwrap() > 0.0 && epochs[1]["seconds"].as_f64().unwrap() > 0.0);
+        tensors(&out.join("last.safetensors"))
+    });
+    assert!(outcomes[0] == outcomes[1]);
+}
