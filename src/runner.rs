@@ -64,6 +64,10 @@ impl Runner {
                 let options = Options { convolutions, precision, input: Some(input), isa: None };
                 Way::Engine { plan: Arc::new(Plan::new(&model.config, weights, &options)?), threads, session: None }
             }
+            Backend::Candle(DType::BF16) if device.is_cpu() => {
+                let reason = "candle multiplies no bf16 on the CPU; take --backend engine, or --precision f32";
+                return Err(Error::Usage(reason.into()));
+            }
             Backend::Candle(dtype) => return Ok(Self::of_network(model.network(device, dtype)?, device)),
         };
         Ok(Self { config: model.config.clone(), way })
