@@ -28,9 +28,12 @@ for data in folder csv; do
             [ "$freeze" = backbone ] && more+=(--freeze backbone)
             "$zoo" finetune "$folder/random" "${more[@]}" --epochs "$epochs" --batch-size 16 --memory-level "$level" \
                 --out "$out" --force > "$out.txt" 2> "$out.log"
-            tail -n 1 "$out/metrics.jsonl" | sed -E "s/.*\"images_per_s\":([0-9.]+).*\"seconds\":([0-9.]+).*\"memory_mib\":([0-9.]+).*/\1 \2 \3/" |
-                awk -v what="$data" -v part="$freeze" -v level="$level" -v epochs="$epochs" \
-                    '{ printf "| %s | %s | %s | %.1f | %.1f | %.0f |\n", what, part == "none" ? "all" : "classifier", level, $2 / epochs, $1, $3 }'
+            last=$(tail -n 1 "$out/metrics.jsonl")
+            number() { sed -E "s/.*\"$1\":([0-9.]+).*/\1/" <<< "$last"; }
+            trained=all
+            [ "$freeze" = backbone ] && trained=classifier
+            awk -v epochs="$epochs" -v s="$(number seconds)" -v rate="$(number images_per_s)" -v mib="$(number memory_mib)" \
+                "BEGIN { printf \"| $data | $trained | $level | %.1f | %.1f | %.0f |\n\", s / epochs, rate, mib }"
         done
     done
 done

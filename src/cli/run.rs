@@ -149,7 +149,7 @@ fn report(run: &Run, folder: Option<&Folder>, format: Format) -> Result<()> {
     let file = |which| folder.map(|folder| folder.file(which).display().to_string());
     let (_, images) = run.images();
     let chosen =
-        format!("the best epoch was chosen on these same {images} images; its error is lower than on new ones");
+        format!("the best epoch was chosen on these same {images} images; it looks better than on new ones");
     if format == Format::Json {
         let epoch = |epoch: &Epoch, which| {
             let mut value = json!(epoch);

@@ -62,7 +62,8 @@ impl Origin {
     /// Of a model, with the licence that the catalogue has of it.
     pub fn of(model: &Model, store: &Store) -> Self {
         let sha256 = model.source.sha256.clone();
-        let licence = store.known(&sha256).map(|weight| weight.licence.clone());
+        let weight = store.known(&sha256).or_else(|| store.catalogue.find(&model.name).ok());
+        let licence = weight.map(|weight| weight.licence.clone());
         Self { model: model.name.clone(), sha256, licence }
     }
 }
