@@ -88,9 +88,17 @@ impl DeviceChoice {
             Self::Metal(ordinal) => Device::new_metal(ordinal),
         };
         // A card opens even if none of the build's kernels is for it.
-        let computes = |device: Device| Tensor::zeros(1, DType::F32, &device)?.affine(1.0, 1.0).map(|_| device);
-        opened.and_then(computes).map_err(|error| Error::Device { device: self.to_string(), reason: reason(&error) })
+        let tried = |device: Device| Tensor::zeros(1, DType::F32, &device)?.affine(1.0, 1.0).map(|_| device);
+        opened.and_then(tried).map_err(|error| Error::Device { device: self.to_string(), reason: reason(&error) })
     }
+}
+
+/// Refuses a type that candle cannot multiply there.
+pub(crate) fn computes(device: &Device, dtype: DType) -> Result<()> {
+    if device.is_cpu() && dtype == DType::BF16 {
+        return Err(Error::Usage("candle has no bf16 on the CPU; take --precision f16, or --backend engine".into()));
+    }
+    Ok(())
 }
 
 /// Whether the device's memory is full.

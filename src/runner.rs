@@ -8,9 +8,9 @@ use densenet_arch::Config;
 pub use densenet_engine::{Convolutions, Precision, Profile, Stage};
 use densenet_engine::{Options, Plan, Session, Shape};
 
-use crate::device::{DeviceChoice, is_out_of_memory};
+use crate::device::{DeviceChoice, computes, is_out_of_memory};
 use crate::error::{Error, Result};
-use crate::model::DenseNet;
+use crate::model::Inference;
 use crate::store::Model;
 
 /// Which way.
@@ -44,8 +44,7 @@ enum Way {
         session: Option<Session>,
     },
     Candle {
-        network: Box<DenseNet>,
-        device: Device,
+        network: Box<Inference>,
         /// Images that its memory takes at once, as far as is known.
         most: usize,
     },
@@ -64,11 +63,11 @@ impl Runner {
                 let options = Options { convolutions, precision, input: Some(input), isa: None };
                 Way::Engine { plan: Arc::new(Plan::new(&model.config, weights, &options)?), threads, session: None }
             }
-            Backend::Candle(DType::BF16) if device.is_cpu() => {
-                let reason = "candle multiplies no bf16 on the CPU; take --backend engine, or --precision f32";
-                return Err(Error::Usage(reason.into()));
+            Backend::Candle(dtype) => {
+                computes(device, dtype)?;
+                let weights = &mut |name: &str| model.tensor(name).ok();
+                return Ok(Self::of_inference(Inference::new(&model.config, weights, device, dtype)?));
             }
-            Backend::Candle(dtype) => return Ok(Self::of_network(model.network(device, dtype)?, device)),
         };
         Ok(Self { config: model.config.clone(), way })
     }
@@ -79,11 +78,10 @@ impl Runner {
         Self { config, way: Way::Engine { plan: Arc::new(plan), threads, session: None } }
     }
 
-    /// candle's network, which is on that device.
-    pub fn of_network(network: DenseNet, device: &Device) -> Self {
+    /// candle's network.
+    pub fn of_inference(network: Inference) -> Self {
         let config = network.config().clone();
-        let way = Way::Candle { network: Box::new(network), device: device.clone(), most: usize::MAX };
-        Self { config, way }
+        Self { config, way: Way::Candle { network: Box::new(network), most: usize::MAX } }
     }
 
     /// The network's sizes.
@@ -106,7 +104,7 @@ impl Runner {
                 };
                 format!("engine, {}, {convolutions}{precision}", plan.isa())
             }
-            Way::Candle { network, device, .. } => candle_name(device, network.dtype()),
+            Way::Candle { network, .. } => candle_name(network.device(), network.dtype()),
         }
     }
 
@@ -115,13 +113,12 @@ impl Runner {
         let channels = self.config.in_channels;
         let batch = images.len() / (channels * height * width).max(1);
         match &mut self.way {
-            Way::Candle { network, device, most } => {
+            Way::Candle { network, most } => {
                 let image = channels * height * width;
                 in_parts(batch, most, |part| {
                     let images = &images[part.start * image..part.end * image];
-                    let x = Tensor::from_slice(images, (part.len(), channels, height, width), device)?;
-                    let x = x.to_dtype(network.dtype())?;
-                    Ok(network.forward(&x, false)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+                    let x = Tensor::from_slice(images, (part.len(), channels, height, width), &Device::Cpu)?;
+                    network.run(&x)?.flatten_all()?.to_vec1()
                 })
             }
             Way::Engine { plan, threads, session } => {

@@ -10,6 +10,8 @@ mod convert;
 mod demo;
 #[path = "model/device.rs"]
 mod device;
+#[path = "cli/device.rs"]
+mod devices;
 #[path = "model/engine.rs"]
 mod engine;
 #[path = "cli/eval.rs"]

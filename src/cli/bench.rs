@@ -5,15 +5,14 @@ use std::time::Instant;
 use clap::Args;
 use densenet_arch::{Config, networks};
 use densenet_engine::Shape;
-use densenet_engine::train::{Options, Schedule, Targets, Trainer, initial_weights};
-use densenet_zoo::device::DeviceChoice;
+use densenet_engine::train::{Options, Schedule, Targets, initial_weights};
 use densenet_zoo::runner::{Convolutions, Profile, Stage};
 use densenet_zoo::store::Store;
 use densenet_zoo::{Error, Result, memory};
 use serde_json::{Value, json};
 
 use super::progress::Downloads;
-use super::{BackendArg, Format, FormatArg, MemoryLevel, PrecisionArg, RunnerArgs, output};
+use super::{Format, FormatArg, MemoryLevel, RunnerArgs, output};
 
 #[derive(Args)]
 pub(super) struct Bench {
@@ -129,18 +128,15 @@ impl Bench {
 
     /// Steps of a network with new weights, whose values do not change the time.
     fn training(&self, store: &Store) -> Result<()> {
-        let RunnerArgs { backend, precision, exact, .. } = self.runner;
-        let elsewhere = !matches!(self.runner.compute.device, DeviceChoice::Auto | DeviceChoice::Cpu);
-        if elsewhere || backend == Some(BackendArg::Candle) || matches!(precision, PrecisionArg::Bf16) {
-            return Err(Error::Usage("--train measures the engine, on the CPU and in f32".into()));
-        }
         let config = match networks::find(&self.model) {
             Some(network) => network.config.clone(),
             None => store.model(&self.model, &mut Downloads::default().one())?.config,
         };
         let side = self.size.map_or_else(|| config.input_size(), usize::from);
         let threads = self.runner.threads();
-        let (convolutions, way) = if exact { (Convolutions::Exact, "exact") } else { (Convolutions::Fast, "fast") };
+        let RunnerArgs { compute, backend, precision, .. } = &self.runner;
+        let compute = compute.of_training(*backend, *precision)?;
+        let convolutions = if self.runner.exact { Convolutions::Exact } else { Convolutions::Fast };
         let memory_level = self.memory.level();
         // So low a rate changes no time either, and keeps the loss finite.
         let options = Options { convolutions, memory_level, schedule: Schedule::constant(1e-4), ..Options::default() };
@@ -148,11 +144,11 @@ impl Bench {
         for &batch in &self.batch {
             let batch = usize::from(batch);
             let shape = Shape { height: side, width: side, batch, threads };
-            let mut trainer = Trainer::new(&config, initial_weights(&config, 0), shape, &options)?;
-            backend = format!("engine, {}, {way}", trainer.isa());
+            let mut learner = compute.begin(&config, shape, &options, &mut initial_weights(&config, 0))?;
+            backend = learner.name();
             let images = images(&config, side, batch);
             let labels: Vec<usize> = (0..batch).map(|image| image % config.num_classes).collect();
-            let times = self.measure(|| Ok(trainer.step(&images, Targets::Labels(&labels)).map(drop)?))?;
+            let times = self.measure(|| learner.step(&images, Targets::Labels(&labels)).map(drop))?;
             results.push(json!({
                 "model": self.model,
                 "architecture": config.name(),
@@ -160,7 +156,7 @@ impl Bench {
                 "size": side,
                 "threads": threads,
                 "backend": backend,
-                "device": "cpu",
+                "device": self.runner.compute.device.resolve().to_string(),
                 "memory_level": memory_level,
                 "runs": times.0.len(),
                 "median_s": times.at(0.5),

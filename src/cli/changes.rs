@@ -1,10 +1,9 @@
 //! What is changed of a recipe, and what a run is told of the machine: options of every command that trains.
 
 use clap::Args;
-use densenet_zoo::device::DeviceChoice;
+use densenet_zoo::Result;
 use densenet_zoo::runner::Convolutions;
-use densenet_zoo::train::{Augmentation, Compute, Falls, Optimiser, Recipe, Settings};
-use densenet_zoo::{Error, Result};
+use densenet_zoo::train::{Augmentation, Falls, Optimiser, Recipe, Settings};
 
 use super::{BackendArg, ComputeArgs, MemoryLevel, PrecisionArg, threads};
 
@@ -140,18 +139,7 @@ pub(super) struct Machine {
 
 impl Machine {
     pub(super) fn settings(&self, seed: u64, exact: bool) -> Result<Settings> {
-        let device = self.compute.choose();
-        let backend = self.backend.unwrap_or_else(|| BackendArg::of(device));
-        let compute = match (backend, self.precision) {
-            (BackendArg::Candle, precision) => Compute::Candle { device, dtype: precision.dtype() },
-            (BackendArg::Engine, _) if device != DeviceChoice::Cpu => {
-                return Err(Error::Usage("the engine runs on the CPU; take --backend candle for other devices".into()));
-            }
-            (BackendArg::Engine, PrecisionArg::F32) => Compute::Engine,
-            (BackendArg::Engine, _) => {
-                return Err(Error::Usage("the engine trains in f32; take --backend candle for --precision".into()));
-            }
-        };
+        let compute = self.compute.of_training(self.backend, self.precision)?;
         Ok(Settings {
             seed,
             threads: threads(self.threads),

@@ -33,6 +33,7 @@ use densenet_arch::Protocol;
 use densenet_zoo::device::DeviceChoice;
 use densenet_zoo::runner::{Backend, Convolutions, Precision, Runner};
 use densenet_zoo::store::{Model, Store};
+use densenet_zoo::train::Compute;
 use densenet_zoo::{Error, Result};
 
 /// Fetches, verifies, converts, runs and evaluates published DenseNet weights.
@@ -161,7 +162,7 @@ impl MemoryLevel {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum PrecisionArg {
     /// Single precision.
     #[default]
@@ -247,6 +248,21 @@ impl ComputeArgs {
             eprintln!("device: {choice} (auto)");
         }
         choice
+    }
+
+    /// What trains there.
+    fn of_training(&self, backend: Option<BackendArg>, precision: PrecisionArg) -> Result<Compute> {
+        let device = self.choose();
+        match backend.unwrap_or_else(|| BackendArg::of(device)) {
+            BackendArg::Candle => Ok(Compute::Candle { device, dtype: precision.dtype() }),
+            BackendArg::Engine if device != DeviceChoice::Cpu => {
+                Err(Error::Usage("the engine runs on the CPU; take --backend candle for other devices".into()))
+            }
+            BackendArg::Engine if precision != PrecisionArg::F32 => {
+                Err(Error::Usage("the engine trains in f32; take --backend candle for --precision".into()))
+            }
+            BackendArg::Engine => Ok(Compute::Engine),
+        }
     }
 
     /// Opens the device.

@@ -3,17 +3,26 @@
 //! The code follows the weight names: `vb.pp("features").pp("denseblock1")` is the key map, torchvision's
 //! (`torchvision/models/densenet.py`), for the CIFAR networks too.
 
+mod affine;
 mod block;
+mod convolution;
+mod inference;
+mod maps;
 mod norm;
 mod pool;
 pub mod train;
+mod window;
 
 use candle_core::{D, DType, Module, Result, Tensor};
 use candle_nn::{Conv2d, Conv2dConfig, Linear, ModuleT, VarBuilder};
 use densenet_arch::{Config, Head, Stem};
 
 use block::{DenseBlock, Transition};
+pub use inference::Inference;
 use norm::Norm;
+
+/// Gives shape and values of a tensor by torchvision's name, if there is one.
+pub type Source<'s> = dyn FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)> + 's;
 
 /// A DenseNet. Inputs are (B, channels, H, W), normalised as the weights' protocol says.
 #[derive(Clone, Debug)]
@@ -109,11 +118,7 @@ impl DenseNet {
     /// From `forward_features`' map (B, features, h, w) to the output (B, classes).
     pub fn forward_head(&self, features: &Tensor) -> Result<Tensor> {
         let logits = self.classifier.forward(&global_average(features)?)?; // (B, classes)
-        match self.config.head {
-            Head::Logits => Ok(logits),
-            Head::LogSoftmax => candle_nn::ops::log_softmax(&logits, D::Minus1),
-            Head::Softmax => candle_nn::ops::softmax(&logits, D::Minus1),
-        }
+        output(self.config.head, logits)
     }
 
     /// Where a class is seen (Zhou et al. 2016): `forward_features`' map (B, features, h, w) weighted by what the classifier
@@ -150,6 +155,15 @@ impl DenseNet {
 impl ModuleT for DenseNet {
     fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         self.forward(x, train)
+    }
+}
+
+/// What the head makes of logits (B, classes).
+fn output(head: Head, logits: Tensor) -> Result<Tensor> {
+    match head {
+        Head::Logits => Ok(logits),
+        Head::LogSoftmax => candle_nn::ops::log_softmax(&logits, D::Minus1),
+        Head::Softmax => candle_nn::ops::softmax(&logits, D::Minus1),
     }
 }
 

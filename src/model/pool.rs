@@ -1,7 +1,12 @@
-//! The two poolings of a DenseNet.
+//! The two poolings of a DenseNet, and the way back through them.
 
-use candle_core::{Result, Tensor};
+use candle_core::{D, Result, Tensor};
 use densenet_arch::Rounding;
+
+use super::window::Window;
+
+/// The stem's max-pool.
+const MAX: Window = Window { side: 3, stride: 2, padding: 1 };
 
 /// Max-pool 3x3 with stride 2 and one cell of padding: (B, C, H, W) -> (B, C, (H-1)/2+1, (W-1)/2+1), or H/2+1 by W/2+1 rounded
 /// up.
@@ -25,6 +30,28 @@ pub(super) fn average_2x2(x: &Tensor, pooling: Rounding) -> Result<Tensor> {
             x.pad_with_same(2, 0, height % 2)?.pad_with_same(3, 0, width % 2)?.avg_pool2d(2)
         }
     }
+}
+
+/// The gradient of [`max_3x3`], rounded down, by its input: that of a place goes to the first of its largest values, row by row, as in cuDNN
+/// and torch. Where all are zero it may go to the border; a ReLU before it stops it in any case.
+pub(super) fn max_3x3_backward(x: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+    let view = MAX.over(x)?;
+    let most = max_3x3(x, Rounding::Floor)?;
+    let mut left = gradient.clone();
+    view.write(|tap| {
+        let here = view.read(tap)?.eq(&most)?;
+        let none = left.zeros_like()?;
+        let value = here.where_cond(&left, &none)?;
+        left = here.where_cond(&none, &left)?;
+        Ok(value)
+    })
+}
+
+/// The gradient of [`average_2x2`], rounded down, by its input of so many rows and columns.
+pub(super) fn average_2x2_backward(gradient: &Tensor, (height, width): (usize, usize)) -> Result<Tensor> {
+    let (rows, columns) = (gradient.dim(D::Minus2)?, gradient.dim(D::Minus1)?);
+    let spread = (gradient * 0.25)?.upsample_nearest2d(2 * rows, 2 * columns)?;
+    spread.pad_with_zeros(2, 0, height - 2 * rows)?.pad_with_zeros(3, 0, width - 2 * columns)
 }
 
 #[cfg(test)]
@@ -58,5 +85,45 @@ mod tests {
         let average = average_2x2(&map(3, 5), Rounding::Ceil).unwrap();
         assert_eq!(values(average), [[3.0, 5.0, 6.5], [10.5, 12.5, 14.0]]);
         assert_eq!(values(average_2x2(&map(2, 2), Rounding::Ceil).unwrap()), [[1.5]]);
+    }
+
+    fn of(values: &[f32], height: usize, width: usize) -> Tensor {
+        Tensor::from_slice(values, (1, 1, height, width), &Device::Cpu).unwrap()
+    }
+
+    fn all(x: &Tensor) -> Vec<f32> {
+        x.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn a_maximum_s_gradient_goes_to_the_first_of_equals() {
+        // torch.nn.functional.max_pool2d(x, 3, 2, 1) and the gradient of (y * g).sum() by x, on the CPU.
+        #[rustfmt::skip]
+        let x = of(&[
+            1.0, 2.0, 2.0, 0.5, 0.0,
+            2.0, 3.0, 3.0, 1.0, 4.0,
+            3.0, 3.0, 1.0, 4.0, 4.0,
+            0.5, 0.0, 2.0, 4.0, 1.0,
+        ], 4, 5);
+        let gradient = of(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2, 3);
+        assert_eq!(all(&max_3x3(&x, Rounding::Floor).unwrap()), [3.0, 3.0, 4.0, 3.0, 4.0, 4.0]);
+        #[rustfmt::skip]
+        assert_eq!(all(&max_3x3_backward(&x, &gradient).unwrap()), [
+            0.0, 0.0, 0.0, 0.0, 0.0,
+            0.0, 7.0, 0.0, 0.0, 9.0,
+            0.0, 0.0, 0.0, 5.0, 0.0,
+            0.0, 0.0, 0.0, 0.0, 0.0,
+        ]);
+    }
+
+    #[test]
+    fn an_average_s_gradient_is_spread_and_what_it_never_read_gets_none() {
+        let gradient = of(&[4.0, 8.0], 1, 2);
+        #[rustfmt::skip]
+        assert_eq!(all(&average_2x2_backward(&gradient, (3, 5)).unwrap()), [
+            1.0, 1.0, 2.0, 2.0, 0.0,
+            1.0, 1.0, 2.0, 2.0, 0.0,
+            0.0, 0.0, 0.0, 0.0, 0.0,
+        ]);
     }
 }

@@ -4,44 +4,29 @@ use std::borrow::Cow;
 
 use candle_core::{DType, Device, Tensor};
 use densenet_arch::Config;
-use densenet_engine::train::{Options, Progress, Step, Targets};
+use densenet_engine::train::{Progress, Step, Targets};
 
 use super::learner::{Entry, Learner, Tensors};
-use super::{Recipe, Settings};
 use crate::error::Result;
 use crate::model::train::Trainer;
 use crate::runner::{Runner, candle_name};
 
 /// A network in training on a device.
 #[derive(Debug)]
-pub struct Candle {
-    trainer: Trainer,
-    side: usize,
-}
-
-impl Candle {
-    /// Takes the first weights; an epoch has so many steps. Maps are of the type `dtype`.
-    pub fn new(
-        recipe: &Recipe,
-        settings: &Settings,
-        steps: usize,
-        weights: &mut Tensors,
-        (device, dtype): (&Device, DType),
-    ) -> Result<Self> {
-        let options = Options { memory_level: settings.memory_level, seed: settings.seed, ..recipe.options(steps)? };
-        let trainer = Trainer::new(&recipe.config, weights, device, dtype, &options)?;
-        Ok(Self { trainer, side: recipe.protocol.crop })
-    }
+pub(super) struct Candle {
+    pub(super) trainer: Trainer,
+    /// Height and width of the images.
+    pub(super) size: (usize, usize),
 }
 
 impl Learner for Candle {
     fn step(&mut self, images: &[f32], targets: Targets) -> Result<Step> {
-        let shape = ((), self.trainer.config().in_channels, self.side, self.side);
+        let shape = ((), self.trainer.config().in_channels, self.size.0, self.size.1);
         self.trainer.step(&Tensor::from_slice(images, shape, &Device::Cpu)?, targets)
     }
 
     fn runner(&self) -> Result<Runner> {
-        Ok(Runner::of_network(self.trainer.network()?, self.trainer.device()))
+        Ok(Runner::of_inference(self.trainer.inference()?))
     }
 
     fn weight(&self, name: &str) -> Result<Option<Entry<'_>>> {

@@ -8,9 +8,11 @@ use densenet_arch::Config;
 use densenet_engine::train::{Options, Progress, Step, Targets, Trainer};
 use densenet_engine::{Convolutions, Shape};
 
-use super::{Candle, Recipe, Settings};
+use super::candle::Candle;
+use super::{Recipe, Settings};
 use crate::device::DeviceChoice;
 use crate::error::Result;
+use crate::model;
 use crate::runner::Runner;
 
 /// A network in training.
@@ -65,7 +67,7 @@ pub enum Compute {
 }
 
 impl Compute {
-    /// Takes the first weights; an epoch has so many steps.
+    /// A learner of the recipe, from these weights; an epoch has so many steps.
     pub fn learner(
         self,
         recipe: &Recipe,
@@ -73,10 +75,33 @@ impl Compute {
         steps: usize,
         weights: &mut Tensors,
     ) -> Result<Box<dyn Learner>> {
+        let side = recipe.protocol.crop;
+        let options = Options {
+            convolutions: settings.convolutions,
+            memory_level: settings.memory_level,
+            seed: settings.seed,
+            ..recipe.options(steps)?
+        };
+        let shape = Shape { height: side, width: side, batch: recipe.batch, threads: settings.threads };
+        self.begin(&recipe.config, shape, &options, weights)
+    }
+
+    /// A learner of the network, from these weights, for images and batches up to that shape.
+    pub fn begin(
+        self,
+        config: &Config,
+        shape: Shape,
+        options: &Options,
+        weights: &mut Tensors,
+    ) -> Result<Box<dyn Learner>> {
         Ok(match self {
-            Self::Engine => Box::new(Engine::new(recipe, settings, steps, weights)?),
+            Self::Engine => {
+                let trainer = Trainer::new(config, weights, shape, options)?;
+                Box::new(Engine { trainer, convolutions: options.convolutions })
+            }
             Self::Candle { device, dtype } => {
-                Box::new(Candle::new(recipe, settings, steps, weights, (&device.open()?, dtype))?)
+                let trainer = model::train::Trainer::new(config, weights, &device.open()?, dtype, options)?;
+                Box::new(Candle { trainer, size: (shape.height, shape.width) })
             }
         })
     }
@@ -101,25 +126,9 @@ pub struct Entry<'a> {
 
 /// The engine's trainer.
 #[derive(Debug)]
-pub struct Engine {
+struct Engine {
     trainer: Trainer,
     convolutions: Convolutions,
-}
-
-impl Engine {
-    /// Takes the first weights and makes all buffers; an epoch has so many steps.
-    pub fn new(recipe: &Recipe, settings: &Settings, steps: usize, weights: &mut Tensors) -> Result<Self> {
-        let side = recipe.protocol.crop;
-        let options = Options {
-            convolutions: settings.convolutions,
-            memory_level: settings.memory_level,
-            seed: settings.seed,
-            ..recipe.options(steps)?
-        };
-        let shape = Shape { height: side, width: side, batch: recipe.batch, threads: settings.threads };
-        let trainer = Trainer::new(&recipe.config, weights, shape, &options)?;
-        Ok(Self { trainer, convolutions: settings.convolutions })
-    }
 }
 
 impl Learner for Engine {

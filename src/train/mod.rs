@@ -24,7 +24,6 @@ mod tensorboard;
 mod torch7;
 
 pub use augment::{Augmentation, RandomResizedCrop, RandomSizedCrop, Shift};
-pub use candle::Candle;
 pub use check::{check, check_images};
 pub use checkpoint::{Checkpoint, Origin, Position, State, Stored};
 pub use densenet_engine::train::initial_weights;
@@ -32,7 +31,7 @@ pub use draws::{Draws, Random};
 pub use epoch::{Epoch, Score};
 pub use folder::{Folder, Kept};
 pub use labelled::{Count, Labelled, Targets};
-pub use learner::{Compute, Engine, Entry, Learner, Named, Tensors};
+pub use learner::{Compute, Entry, Learner, Named, Tensors};
 pub use preset::Data;
 pub use recipe::{Falls, Optimiser, Recipe};
 pub use run::{Advance, Moment, Run, Settings};

@@ -314,7 +314,7 @@ fn diverged(error: Error, epoch: usize, step: usize) -> Error {
 mod tests {
     use std::collections::HashMap;
 
-    use super::super::{Engine, Source, Stored, initial_weights};
+    use super::super::{Source, Stored, initial_weights};
     use super::*;
 
     /// The digits in steps of 144, ten an epoch, for two epochs.
@@ -334,8 +334,8 @@ mod tests {
     fn run(state: State, settings: Settings, from: Option<&mut Tensors>) -> Run {
         let data = state.source.open().unwrap();
         let mut weights = initial_weights(&state.recipe.config, settings.seed);
-        let learner = Engine::new(&state.recipe, &settings, 10, &mut weights).unwrap();
-        Run::new(state, settings.threads, Box::new(learner), data, from).unwrap()
+        let learner = Compute::Engine.learner(&state.recipe, &settings, 10, &mut weights).unwrap();
+        Run::new(state, settings.threads, learner, data, from).unwrap()
     }
 
     /// Every tensor of the state, bit by bit, and what the epochs came to.
@@ -395,9 +395,9 @@ mod tests {
         sets.training.dataset.classes.swap(0, 1);
         let tensors = stored.tensors().unwrap();
         let mut weights = initial_weights(&stored.state.recipe.config, 0);
-        let learner = Engine::new(&stored.state.recipe, &settings, 10, &mut weights).unwrap();
+        let learner = Compute::Engine.learner(&stored.state.recipe, &settings, 10, &mut weights).unwrap();
         let from: &mut Tensors = &mut |name: &str| tensors.get(name).cloned();
-        let error = Run::new(stored.state, 1, Box::new(learner), sets, Some(from)).err().unwrap();
+        let error = Run::new(stored.state, 1, learner, sets, Some(from)).err().unwrap();
         assert!(error.to_string().contains("not those that the checkpoint was trained on"), "{error}");
     }
 

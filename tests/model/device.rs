@@ -4,13 +4,16 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
-use densenet_arch::{Config, Param, Role};
+use candle_nn::VarBuilder;
+use densenet_arch::{Config, Head, Param, Role, Rounding};
 use densenet_engine::Shape;
 use densenet_engine::train::{self, Optimiser, Options, Part, Schedule, Targets, initial_weights};
 use densenet_zoo::device::DeviceChoice;
 use densenet_zoo::model::train::Trainer;
+use densenet_zoo::model::{DenseNet, Inference};
 use densenet_zoo::parity::Difference;
 
+use crate::engine::random_weights;
 use crate::trainer::{Reference, pytorch, torch7};
 
 /// Where the tests of this file compute.
@@ -297,10 +300,41 @@ fn evaluation_takes_the_running_statistics() {
     let targets = Targets::Labels(&small.labels);
     found.step(&small.x(), targets).unwrap();
     expected.step(&small.images, targets).unwrap();
-    let x = small.x().to_device(&here()).unwrap();
-    let found = values(found.network().unwrap().forward(&x, false));
+    let found = values(found.inference().unwrap().run(&small.x()));
     let plan = std::sync::Arc::new(expected.plan(&densenet_engine::Options::default()).unwrap());
     let shape = Shape { height: small.size.0, width: small.size.1, batch: 3, threads: 2 };
     let mut session = densenet_engine::Session::new(&plan, shape).unwrap();
     assert!(apart(&found, session.run(&small.images).unwrap()) < 2e-5);
+}
+
+#[test]
+fn folded_networks_give_what_the_network_gives() {
+    let device = here();
+    for (config, sizes) in [
+        (Config { in_channels: 1, eps: 1e-3, ..Config::cifar_bc(22, 8).unwrap() }, [(37, 45), (32, 32)]),
+        (Config { head: Head::Softmax, ..Config::cifar(13, 5).unwrap() }, [(32, 32), (16, 33)]),
+        (Config { head: Head::LogSoftmax, ..Config::imagenet(&[2, 3, 2], 6, 10) }, [(53, 97), (64, 64)]),
+        (Config { pooling: Rounding::Ceil, ..Config::imagenet(&[2, 1, 2], 6, 10) }, [(53, 97), (100, 64)]),
+    ] {
+        let weights = random_weights(&config);
+        let tensors = weights.iter().map(|(name, (shape, values))| {
+            (name.clone(), Tensor::from_slice(values, shape.as_slice(), &device).unwrap())
+        });
+        let network = DenseNet::new(&config, VarBuilder::from_tensors(tensors.collect(), DType::F32, &device)).unwrap();
+        let folded = |dtype| Inference::new(&config, &mut |name| weights.get(name).cloned(), &device, dtype).unwrap();
+        let (mut exact, mut half) = (folded(DType::F32), folded(DType::F16));
+        // The buffers of one size are not those of another, and are written over by the next batch of the same.
+        for (batch, (height, width)) in [(2, sizes[0]), (3, sizes[1]), (3, sizes[1]), (1, sizes[0])] {
+            let count = batch * config.in_channels * height * width;
+            let pixels = (0..count).map(|at| ((at * (batch + 3)) as f32 * 0.37).sin()).collect::<Vec<_>>();
+            let x = images(&pixels, &config, (height, width));
+            let expected = values(network.forward(&x.to_device(&device).unwrap(), false));
+            let apart_by = |found: &mut Inference| apart(&values(found.run(&x)), &expected);
+            let what = format!("{}, {batch}x{height}x{width}", config.name());
+            let (single, short) = (apart_by(&mut exact), apart_by(&mut half));
+            assert!(single < 1e-5, "{what}: {single}");
+            // 2^-11 a rounding, of which some ten a block add up.
+            assert!(short < 2e-2, "{what} in f16: {short}");
+        }
+    }
 }

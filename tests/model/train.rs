@@ -11,7 +11,7 @@ use densenet_engine::{Convolutions, Isa, Shape};
 use densenet_zoo::model::DenseNet;
 use densenet_zoo::parity::Difference;
 use densenet_zoo::store::{Model, Store};
-use densenet_zoo::train::{Compute, Engine, Learner, Recipe, Settings, Torch7};
+use densenet_zoo::train::{Compute, Recipe, Settings, Torch7};
 use safetensors::SafeTensors;
 
 use crate::run::{fixture, path};
@@ -243,7 +243,7 @@ fn a_run_of_torch7_goes_on_with_its_weights_and_momentum() {
         Settings { seed: 0, threads: 1, memory_level: 3, convolutions: Convolutions::Exact, compute: Compute::Engine };
     let mut weights = |name: &str| reference.model.tensor(name).ok();
     let memory = run.memory(&recipe.config);
-    let mut learner = Engine::new(&recipe, &settings, 10, &mut weights).unwrap();
+    let mut learner = Compute::Engine.learner(&recipe, &settings, 10, &mut weights).unwrap();
     let mut all = |name: &str| memory.get(name).cloned().or_else(|| reference.model.tensor(name).ok());
     learner.restore(&mut all, run.progress(10)).unwrap();
     // evalCounter; the second epoch's first step.

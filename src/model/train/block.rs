@@ -3,10 +3,10 @@
 use candle_core::{Result, Tensor};
 use densenet_arch::Config;
 
-use super::maps::Grid;
 use super::norm::{Deferred, Moments};
 use super::pass::Pass;
 use super::unit::{Step, Unit};
+use crate::model::maps::Grid;
 
 /// Layers that each read the maps of all before them.
 #[derive(Clone, Debug)]

@@ -29,17 +29,13 @@
 //! the loss are f32.
 
 mod block;
-mod conv;
-mod maps;
 mod network;
 mod norm;
 mod optimiser;
 mod pass;
-mod pool;
 mod store;
 mod trainer;
 mod unit;
 mod values;
-mod window;
 
-pub use trainer::{Source, Trainer};
+pub use trainer::Trainer;

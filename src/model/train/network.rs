@@ -1,16 +1,16 @@
 //! The whole network, forward and backward.
 
 use candle_core::{D, Result, Tensor};
-use densenet_arch::{Config, Stem};
+use densenet_arch::{Config, Rounding, Stem};
 
 use super::block::{self, Block};
-use super::conv::kernel_gradient;
-use super::maps::{Grid, rows};
 use super::norm::{Deferred, Moments};
 use super::pass::Pass;
-use super::pool;
 use super::unit::{Step, Unit};
-use super::window::Window;
+use crate::model::convolution::kernel_gradient;
+use crate::model::maps::{Grid, rows};
+use crate::model::pool;
+use crate::model::window::Window;
 
 const NORM0: &str = "features.norm0";
 const NORM5: &str = "features.norm5";
@@ -72,7 +72,7 @@ impl Network {
         if self.imagenet {
             let moments = pass.moments(&x)?;
             pass.note(NORM0, &moments, grid.pixels())?;
-            let pooled = pool::max(&grid.unfold(&pass.affine(NORM0, &moments)?.relu(&x)?)?)?; // (C, B, H, W)
+            let pooled = pool::max_3x3(&grid.unfold(&pass.norm(NORM0, &moments)?.relu(&x)?)?, Rounding::Floor)?; // (C, B, H, W)
             stem = Some((x, moments, grid));
             grid = Grid { height: pooled.dim(2)?, width: pooled.dim(3)?, ..grid };
             x = pooled.flatten_from(1)?;
@@ -94,7 +94,7 @@ impl Network {
         let moments = blocks.last().map(|kept| kept.moments.clone());
         let moments = moments.ok_or_else(|| candle_core::Error::Msg("a network without blocks".into()))?;
         pass.note(NORM5, &moments, grid.pixels())?;
-        let z = grid.unfold(&pass.affine(NORM5, &moments)?.relu(&x)?)?;
+        let z = grid.unfold(&pass.norm(NORM5, &moments)?.relu(&x)?)?;
         let (weight, bias) = (pass.weight("classifier.weight")?, pass.weight("classifier.bias")?);
         let features = z.flatten_from(2)?.to_dtype(weight.dtype())?.mean(D::Minus1)?; // (features, B)
         let logits = features.t()?.matmul(&weight.t()?)?.broadcast_add(&bias)?; // (B, classes)
@@ -137,12 +137,12 @@ impl Network {
     /// Norm5, its ReLU and the average over the map.
     fn head_backward(&self, pass: &mut Pass, kept: &block::Kept, by_features: &Tensor) -> Result<Deferred> {
         let block::Kept { x, moments, grid, .. } = kept;
-        let affine = pass.affine(NORM5, moments)?;
-        let z = affine.relu(x)?;
+        let norm = pass.norm(NORM5, moments)?;
+        let z = norm.relu(x)?;
         let pixels = grid.height * grid.width;
         let spread = (by_features / pixels as f64)?.unsqueeze(2)?; // (features, B, 1)
         let spread = spread.broadcast_as((x.dim(0)?, grid.batch, pixels))?.flatten_from(1)?;
-        pass.backward(NORM5, &affine, (x, &z), &spread)
+        pass.backward(NORM5, &norm, (x, &z), &spread)
     }
 
     fn stem_backward(
@@ -154,12 +154,12 @@ impl Network {
     ) -> Result<()> {
         let by_conv = match stem {
             Some((x, moments, grid)) => {
-                let affine = pass.affine(NORM0, &moments)?;
-                let z = affine.relu(&x)?;
+                let norm = pass.norm(NORM0, &moments)?;
+                let z = norm.relu(&x)?;
                 let map = grid.unfold(&z)?;
                 let by_pooled = by_rows.reshape(((), grid.batch, grid.height.div_ceil(2), grid.width.div_ceil(2)))?;
-                let by_z = pool::max_backward(&map, &by_pooled)?.flatten_from(1)?;
-                pass.backward(NORM0, &affine, (&x, &z), &by_z)?.resolve(&x, &moments)?
+                let by_z = pool::max_3x3_backward(&map, &by_pooled)?.flatten_from(1)?;
+                pass.backward(NORM0, &norm, (&x, &z), &by_z)?.resolve(&x, &moments)?
             }
             None => by_rows,
         };

@@ -2,7 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
-use super::maps::wide;
+use crate::model::affine::Affine;
+use crate::model::maps::wide;
 
 /// Mean, biased variance and, with it, inverse deviation r = 1/√(σ² + eps) of each channel, (C, 1), f32 at least.
 #[derive(Clone, Debug)]
@@ -43,40 +44,39 @@ impl Moments {
     }
 }
 
-/// A norm as one multiplication and one addition: scale = γ·r and shift = β - μ·scale, both (C, 1).
+/// A norm over a map: scale = γ·r and shift = β - μ·scale.
 #[derive(Debug)]
-pub(super) struct Affine {
+pub(super) struct Norm {
     moments: Moments,
-    scale: Tensor,
-    shift: Tensor,
+    affine: Affine,
 }
 
-impl Affine {
+impl Norm {
     /// `weight` and `bias` are (C).
     pub(super) fn new(moments: Moments, weight: &Tensor, bias: &Tensor) -> Result<Self> {
         let scale = (weight.unsqueeze(1)? * &moments.inverse)?;
         let shift = (bias.unsqueeze(1)? - (&moments.mean * &scale)?)?;
-        Ok(Self { moments, scale, shift })
+        Ok(Self { moments, affine: Affine { scale, shift } })
     }
 
     /// z = relu(scale·x + shift), (C, M).
     pub(super) fn relu(&self, x: &Tensor) -> Result<Tensor> {
-        let wide = x.to_dtype(self.scale.dtype())?;
-        wide.broadcast_mul(&self.scale)?.broadcast_add(&self.shift)?.relu()?.to_dtype(x.dtype())
+        self.affine.relu(x)
     }
 
     /// From the gradient by z to that by x, γ and β, where z is what [`relu`](Self::relu) made of x.
     pub(super) fn backward(&self, x: &Tensor, z: &Tensor, gradient: &Tensor) -> Result<NormGradient> {
-        let dtype = self.scale.dtype();
+        let scale = &self.affine.scale;
+        let dtype = scale.dtype();
         let open = (z.gt(0.0)?.to_dtype(dtype)? * gradient.to_dtype(dtype)?)?; // d (C, M)
         let count = x.dim(1)? as f64;
         let bias = open.sum_keepdim(1)?; // S1
         let weight = (&open * self.standard(x)?)?.sum_keepdim(1)?; // S2
         Ok(NormGradient {
             x: Deferred {
-                sum: open.broadcast_mul(&self.scale)?.to_dtype(x.dtype())?,
-                mean: ((&self.scale * &bias)? / count)?,
-                along: ((&self.scale * &weight)? / count)?,
+                sum: open.broadcast_mul(scale)?.to_dtype(x.dtype())?,
+                mean: ((scale * &bias)? / count)?,
+                along: ((scale * &weight)? / count)?,
             },
             weight: weight.squeeze(1)?,
             bias: bias.squeeze(1)?,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Result, Tensor};
 use densenet_arch::Role;
 
-use super::norm::{Affine, Deferred, Moments};
+use super::norm::{Deferred, Moments, Norm};
 use super::values::Values;
 
 /// One batch's way forward and back.
@@ -50,14 +50,14 @@ impl Pass {
     }
 
     /// The norm of that name over a map of these moments.
-    pub(super) fn affine(&self, norm: &str, moments: &Moments) -> Result<Affine> {
+    pub(super) fn norm(&self, norm: &str, moments: &Moments) -> Result<Norm> {
         let get = |name| self.weight(&format!("{norm}.{name}"));
         let (weight, bias) = (get("weight")?, get("bias")?);
         if self.trained {
-            return Affine::new(moments.clone(), &weight, &bias);
+            return Norm::new(moments.clone(), &weight, &bias);
         }
         let (mean, var) = (get("running_mean")?.unsqueeze(1)?, get("running_var")?.unsqueeze(1)?);
-        Affine::new(Moments::new(mean, var, self.eps)?, &weight, &bias)
+        Norm::new(Moments::new(mean, var, self.eps)?, &weight, &bias)
     }
 
     /// What the norm's running statistics will be moved by: the mean and the unbiased variance of so many values.
@@ -78,14 +78,14 @@ impl Pass {
     /// From the gradient by z to that by x, where z is what the norm and its ReLU made of x; keeps the norm's own.
     pub(super) fn backward(
         &mut self,
-        norm: &str,
-        affine: &Affine,
+        name: &str,
+        norm: &Norm,
         (x, z): (&Tensor, &Tensor),
         gradient: &Tensor,
     ) -> Result<Deferred> {
-        let found = affine.backward(x, z, gradient)?;
-        self.keep(format!("{norm}.weight"), found.weight);
-        self.keep(format!("{norm}.bias"), found.bias);
+        let found = norm.backward(x, z, gradient)?;
+        self.keep(format!("{name}.weight"), found.weight);
+        self.keep(format!("{name}.bias"), found.bias);
         Ok(found.x)
     }
 }

@@ -3,24 +3,21 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
-use candle_nn::VarBuilder;
 use densenet_arch::{Config, Param, Role, Rounding};
 use densenet_engine::train::{Options, Part, Progress, Step, Targets};
 
-use super::maps::wide;
 use super::network::Network;
 use super::optimiser::{Change, updated};
 use super::pass::Pass;
 use super::store::Store;
 use super::values::Values;
+use crate::device::computes;
 use crate::error::{Error, Result};
-use crate::model::DenseNet;
+use crate::model::maps::wide;
+use crate::model::{Inference, Source};
 
 /// Share of a new batch in the running statistics, as Torch and PyTorch have it.
 const MOMENTUM: f64 = 0.1;
-
-/// Gives shape and values of a tensor by its name, if there is one.
-pub type Source<'s> = dyn FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)> + 's;
 
 /// A network in training on a device.
 #[derive(Debug)]
@@ -70,6 +67,7 @@ impl Trainer {
     ) -> Result<Self> {
         config.validate().map_err(candle_core::Error::wrap)?;
         options.check(config)?;
+        computes(device, dtype)?;
         let alone = |what| Error::Usage(format!("{what} is trained by the engine alone; take --device cpu"));
         if config.drop_rate > 0.0 {
             return Err(alone("a network with dropout"));
@@ -217,14 +215,12 @@ impl Trainer {
     }
 
     /// The network for evaluation: the averaged one, where weights are averaged.
-    pub fn network(&self) -> Result<DenseNet> {
-        let mut tensors = HashMap::new();
-        for param in self.config.params() {
-            if let Some(tensor) = self.averaged_tensor(&param.name).or_else(|| self.tensor(&param.name)) {
-                tensors.insert(param.name, tensor?);
-            }
-        }
-        Ok(DenseNet::new(&self.config, VarBuilder::from_tensors(tensors, self.dtype, &self.device))?)
+    pub fn inference(&self) -> Result<Inference> {
+        let tensor = |name: &str| {
+            let tensor = self.averaged_tensor(name).or_else(|| self.tensor(name))?.ok()?;
+            Some((tensor.dims().to_vec(), tensor.to_dtype(DType::F32).ok()?.flatten_all().ok()?.to_vec1().ok()?))
+        };
+        Ok(Inference::new(&self.config, &mut { tensor }, &self.device, self.dtype)?)
     }
 
     /// Everything that a trainer of the same network and options needs to go on, together with

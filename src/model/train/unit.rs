@@ -1,12 +1,13 @@
 //! Norm, ReLU, convolution: the unit of which dense layers and transitions are made, forward and backward.
 
 use candle_core::{Result, Tensor};
+use densenet_arch::Rounding;
 
-use super::conv;
-use super::maps::Grid;
 use super::norm::{Deferred, Moments};
 use super::pass::Pass;
-use super::pool;
+use crate::model::convolution as conv;
+use crate::model::maps::Grid;
+use crate::model::pool;
 
 /// What follows the norm's ReLU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ impl Unit {
 
     /// The same for the second time: no running statistic hears of it.
     pub(super) fn again(&self, pass: &Pass, x: &Tensor, moments: &Moments, grid: Grid) -> Result<Tensor> {
-        let z = self.read(&pass.affine(&self.norm, moments)?.relu(x)?, grid)?;
+        let z = self.read(&pass.norm(&self.norm, moments)?.relu(x)?, grid)?;
         let kernel = self.kernel(pass)?;
         match self.step {
             Step::One | Step::PooledOne => conv::one(&z, &kernel),
@@ -54,8 +55,8 @@ impl Unit {
         grid: Grid,
         gradient: &Tensor,
     ) -> Result<Deferred> {
-        let affine = pass.affine(&self.norm, moments)?;
-        let z = affine.relu(x)?;
+        let norm = pass.norm(&self.norm, moments)?;
+        let z = norm.relu(x)?;
         let kernel = self.kernel(pass)?;
         let (by_read, by_kernel) = match self.step {
             Step::Three => conv::three_backward(&z, grid, &kernel, gradient)?,
@@ -64,12 +65,12 @@ impl Unit {
         let by_z = match self.step {
             Step::PooledOne => {
                 let by_read = grid.halved().unfold(&by_read)?;
-                pool::average_backward(&by_read, (grid.height, grid.width))?.flatten_from(1)?
+                pool::average_2x2_backward(&by_read, (grid.height, grid.width))?.flatten_from(1)?
             }
             Step::One | Step::Three => by_read,
         };
         pass.keep(format!("{}.weight", self.conv), by_kernel);
-        pass.backward(&self.norm, &affine, (x, &z), &by_z)
+        pass.backward(&self.norm, &norm, (x, &z), &by_z)
     }
 
     fn kernel(&self, pass: &Pass) -> Result<Tensor> {
@@ -79,7 +80,7 @@ impl Unit {
     /// What the convolution reads of z.
     fn read(&self, z: &Tensor, grid: Grid) -> Result<Tensor> {
         match self.step {
-            Step::PooledOne => pool::average(&grid.unfold(z)?)?.flatten_from(1),
+            Step::PooledOne => pool::average_2x2(&grid.unfold(z)?, Rounding::Floor)?.flatten_from(1),
             Step::One | Step::Three => Ok(z.clone()),
         }
     }

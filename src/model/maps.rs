@@ -1,4 +1,4 @@
-//! What a training pass computes on: maps with a channel a row.
+//! Maps as training and inference have them: a channel a row.
 
 use candle_core::{DType, Result, Tensor};
 

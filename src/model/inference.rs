@@ -1,0 +1,197 @@
+//! The network for inference alone, with its norms folded.
+
+use candle_core::{D, DType, Device, Result, Tensor};
+use densenet_arch::{Config, Head, Stem};
+
+use super::affine::Affine;
+use super::maps::Grid;
+use super::{Source, convolution, output, pool};
+
+/// A DenseNet that gives the same outputs as [`DenseNet`](super::DenseNet) by fewer operations.
+///
+/// Norms that follow a convolution (norm0, norm2) are folded into it. A dense block is one buffer of rows, a channel each:
+/// what a layer gives is written behind what it read, and nothing is concatenated. Buffers stay for the next batch of the
+/// same shape.
+#[derive(Debug)]
+pub struct Inference {
+    config: Config,
+    device: Device,
+    dtype: DType,
+    /// (stem, C, 7, 7), CIFAR (stem, C, 3, 3)
+    conv0: Tensor,
+    /// What norm0 leaves behind conv0.
+    shift0: Option<Affine>,
+    blocks: Vec<Vec<Layer>>,
+    /// Norm and 1x1, one between each two blocks.
+    transitions: Vec<(Affine, Tensor)>,
+    norm5: Affine,
+    /// (features, classes) and (classes), f32.
+    classifier: (Tensor, Tensor),
+    /// A block's each, of the last batch.
+    buffers: Vec<Tensor>,
+}
+
+/// A dense layer.
+#[derive(Debug)]
+struct Layer {
+    norm1: Affine,
+    /// With bottleneck: the 1x1 by norm2, and what norm2 leaves behind it.
+    narrow: Option<(Tensor, Affine)>,
+    /// 3x3
+    new: Tensor,
+}
+
+/// Reads weights and folds them, in f32 on the CPU.
+struct Weights<'a, 's> {
+    source: &'a mut Source<'s>,
+    eps: f64,
+    device: &'a Device,
+    dtype: DType,
+}
+
+impl Weights<'_, '_> {
+    fn get(&mut self, name: &str) -> Result<Tensor> {
+        let Some((shape, values)) = (self.source)(name) else { candle_core::bail!("no tensor {name}") };
+        Tensor::from_vec(values, shape, &Device::Cpu)
+    }
+
+    /// Scale and shift of a norm, (C, 1) each.
+    fn norm(&mut self, path: &str) -> Result<Affine> {
+        let mut get = |name| self.get(&format!("{path}.{name}"))?.unsqueeze(1);
+        let (weight, bias, mean, var) = (get("weight")?, get("bias")?, get("running_mean")?, get("running_var")?);
+        let scale = (weight / (var + self.eps)?.sqrt()?)?;
+        let shift = (bias - (mean * &scale)?)?;
+        Ok(Affine { scale, shift })
+    }
+
+    fn affine(&mut self, path: &str) -> Result<Affine> {
+        let Affine { scale, shift } = self.norm(path)?;
+        Ok(Affine { scale: scale.to_device(self.device)?, shift: shift.to_device(self.device)? })
+    }
+
+    fn kernel(&mut self, path: &str) -> Result<Tensor> {
+        self.get(&format!("{path}.weight"))?.to_dtype(self.dtype)?.to_device(self.device)
+    }
+
+    /// A convolution and the norm behind it as a convolution and a shift.
+    fn folded(&mut self, conv: &str, norm: &str) -> Result<(Tensor, Affine)> {
+        let Affine { scale, shift } = self.norm(norm)?;
+        let kernel = self.get(&format!("{conv}.weight"))?.broadcast_mul(&scale.unsqueeze(2)?.unsqueeze(3)?)?;
+        let ones = scale.ones_like()?.to_device(self.device)?;
+        let shift = Affine { scale: ones, shift: shift.to_device(self.device)? };
+        Ok((kernel.to_dtype(self.dtype)?.to_device(self.device)?, shift))
+    }
+}
+
+impl Inference {
+    /// Takes the weights by torchvision's names.
+    ///
+    /// # Errors
+    ///
+    /// A tensor that is missing or has another shape.
+    pub fn new(config: &Config, source: &mut Source, device: &Device, dtype: DType) -> Result<Self> {
+        config.validate().map_err(candle_core::Error::wrap)?;
+        let mut weights = Weights { source, eps: config.eps, device, dtype };
+        let (conv0, shift0) = match config.stem {
+            Stem::Imagenet => {
+                let (kernel, shift) = weights.folded("features.conv0", "features.norm0")?;
+                (kernel, Some(shift))
+            }
+            Stem::Cifar => (weights.kernel("features.conv0")?, None),
+        };
+        let (mut blocks, mut transitions) = (Vec::new(), Vec::new());
+        for (number, &layers) in (1..).zip(&config.block_config) {
+            let layers = (1..=layers).map(|layer| {
+                let path = format!("features.denseblock{number}.denselayer{layer}");
+                let (conv1, conv2) = (format!("{path}.conv1"), format!("{path}.conv2"));
+                let norm1 = weights.affine(&format!("{path}.norm1"))?;
+                Ok(match config.bn_size {
+                    Some(_) => {
+                        let narrow = Some(weights.folded(&conv1, &format!("{path}.norm2"))?);
+                        Layer { norm1, narrow, new: weights.kernel(&conv2)? }
+                    }
+                    None => Layer { norm1, narrow: None, new: weights.kernel(&conv1)? },
+                })
+            });
+            blocks.push(layers.collect::<Result<_>>()?);
+            if number < config.block_config.len() {
+                let path = format!("features.transition{number}");
+                transitions.push((weights.affine(&format!("{path}.norm"))?, weights.kernel(&format!("{path}.conv"))?));
+            }
+        }
+        let norm5 = weights.affine("features.norm5")?;
+        let (weight, bias) = (weights.get("classifier.weight")?, weights.get("classifier.bias")?);
+        let classifier = (weight.t()?.contiguous()?.to_device(device)?, bias.to_device(device)?);
+        let (config, device, buffers) = (config.clone(), device.clone(), Vec::new());
+        Ok(Self { config, device, dtype, conv0, shift0, blocks, transitions, norm5, classifier, buffers })
+    }
+
+    /// The sizes it was built from.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The type it computes in; sums, norms and the classifier are f32.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Logits, or what the config's head makes of them, (B, classes) in f32, of images (B, C, H, W) on any device.
+    pub fn run(&mut self, images: &Tensor) -> Result<Tensor> {
+        let Config { stem, pooling, head, .. } = self.config;
+        let images = images.to_device(&self.device)?.to_dtype(self.dtype)?;
+        let (padding, stride) = if stem == Stem::Imagenet { (3, 2) } else { (1, 1) };
+        let mut map = images.conv2d(&self.conv0, padding, stride, 1, 1)?.transpose(0, 1)?.contiguous()?; // (stem, B, H, W)
+        if let Some(shift) = &self.shift0 {
+            map = pool::max_3x3(&shift.relu(&map.flatten_from(1)?)?.reshape(map.shape())?, pooling)?;
+        }
+        let mut buffers = std::mem::take(&mut self.buffers).into_iter();
+        for (index, layers) in self.blocks.iter().enumerate() {
+            let (_, batch, height, width) = map.dims4()?;
+            let grid = Grid { batch, height, width };
+            let buffer = block(layers, &map.flatten_from(1)?, grid, self.config.growth_rate, buffers.next())?;
+            if let Some((norm, kernel)) = self.transitions.get(index) {
+                // The average before the 1x1: the same, on a quarter of the pixels.
+                let mean = pool::average_2x2(&grid.unfold(&norm.relu(&buffer)?)?, pooling)?;
+                let out = convolution::one(&mean.flatten_from(1)?, kernel)?;
+                map = out.reshape(((), batch, mean.dim(2)?, mean.dim(3)?))?;
+            } else {
+                map = grid.unfold(&self.norm5.relu(&buffer)?)?;
+            }
+            self.buffers.push(buffer);
+        }
+        self.classify(&map, head)
+    }
+
+    /// From the last map (features, B, h, w).
+    fn classify(&self, map: &Tensor, head: Head) -> Result<Tensor> {
+        let (weight, bias) = &self.classifier;
+        let features = map.flatten_from(2)?.to_dtype(DType::F32)?.mean(D::Minus1)?; // (features, B)
+        output(head, features.t()?.contiguous()?.matmul(weight)?.broadcast_add(bias)?)
+    }
+}
+
+/// All of a block's channels, (C, M), of its input's. `buffer` is written over, if it is of that shape.
+fn block(layers: &[Layer], input: &Tensor, grid: Grid, growth: usize, buffer: Option<Tensor>) -> Result<Tensor> {
+    let (channels, pixels) = input.dims2()?;
+    let shape = (channels + layers.len() * growth, pixels);
+    let fits = |buffer: &Tensor| buffer.dims() == [shape.0, shape.1];
+    let all = match buffer.filter(fits) {
+        Some(buffer) => buffer,
+        None => Tensor::zeros(shape, input.dtype(), input.device())?,
+    };
+    all.slice_set(input, 0, 0)?;
+    for (channels, layer) in (channels..).step_by(growth).zip(layers) {
+        let mut z = layer.norm1.relu(&all.narrow(0, 0, channels)?)?;
+        if let Some((kernel, shift)) = &layer.narrow {
+            z = shift.relu(&convolution::one(&z, kernel)?)?;
+        }
+        all.slice_set(&convolution::three(&z, grid, &layer.new)?, 0, channels)?;
+    }
+    Ok(all)
+}

@@ -1,0 +1,78 @@
+//! The device that commands compute on.
+
+use crate::run::{path, run};
+
+/// Every command that computes, on a model that is there.
+fn commands(model: &str) -> Vec<Vec<String>> {
+    let (image, reference) = (path("jpeg/rgb.jpg"), path("pytorch/tiny_64.ref.safetensors"));
+    let commands = [
+        vec!["classify", model, &image],
+        vec!["eval", model, "--data", "digits"],
+        vec!["explain", model, &image],
+        vec!["parity", model, "--reference", &reference],
+        vec!["bench", model],
+        vec!["bench", model, "--train"],
+        vec!["train", "--preset", "digits"],
+    ];
+    commands.into_iter().map(|command| command.into_iter().map(str::to_owned).collect()).collect()
+}
+
+#[cfg(not(any(feature = "cuda", feature = "metal")))]
+#[test]
+fn a_device_that_was_not_compiled_in_names_its_feature() {
+    let folder = tempfile::tempdir().unwrap();
+    for (device, feature) in [("cuda:3", "cuda"), ("metal", "metal")] {
+        for mut command in commands("digits") {
+            command.extend(["--device".into(), device.into()]);
+            let outcome = run(folder.path(), &command.iter().map(String::as_str).collect::<Vec<_>>());
+            assert_eq!(outcome.code, 2, "{command:?}: {}", outcome.stderr);
+            let expected = format!("this build has no {feature}; build with --features {feature}\n");
+            assert!(outcome.stderr.ends_with(&expected), "{command:?}: {}", outcome.stderr);
+            assert!(outcome.stdout.is_empty());
+        }
+    }
+}
+
+#[test]
+fn devices_and_types_that_do_not_go_together_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |arguments: &[&str], reason: &str| {
+        let outcome = run(folder.path(), arguments);
+        assert_eq!(outcome.code, 2, "{arguments:?}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains(reason), "{arguments:?}: {}", outcome.stderr);
+    };
+    refused(&["bench", "digits", "--device", "gpu"], "auto, cpu, cuda, cuda:N, metal or metal:N is expected");
+    refused(&["bench", "digits", "--device", "cpu", "--precision", "f16"], "the engine has no f16");
+    refused(&["train", "--preset", "digits", "--device", "cpu", "--precision", "bf16"], "the engine trains in f32");
+    let candle = ["train", "--preset", "digits", "--device", "cpu", "--backend", "candle"];
+    refused(&[&candle[..], &["--precision", "bf16"]].concat(), "candle has no bf16 on the CPU");
+    refused(&[&candle[..], &["--drop-rate", "0.2"]].concat(), "dropout is trained by the engine alone");
+}
+
+#[test]
+fn candle_trains_as_the_engine_does_from_the_same_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = |more: &[&str]| -> serde_json::Value {
+        let common = ["train", "--preset", "digits", "--epochs", "1", "--batch-size", "240", "--format", "json"];
+        let outcome = run(folder.path(), &[&common[..], &["--device", "cpu"], more].concat());
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        serde_json::from_str(&outcome.stdout).unwrap()
+    };
+    let (engine, candle) = (train(&["--exact"]), train(&["--backend", "candle"]));
+    assert_eq!(candle["learner"], "candle");
+    // Six steps from the same weights, over the same images in the same order.
+    let loss = |result: &serde_json::Value| result["last"]["loss"].as_f64().unwrap();
+    assert!((loss(&candle) / loss(&engine) - 1.0).abs() < 1e-3, "{candle} {engine}");
+    let half = train(&["--backend", "candle", "--precision", "f16"]);
+    assert_eq!(half["learner"], "candle, f16");
+    assert!((loss(&half) / loss(&engine) - 1.0).abs() < 0.05, "{half} {engine}");
+}
+
+#[test]
+fn bench_measures_candle_s_training_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = ["bench", "densenet-bc-100-12", "--train", "--batch", "2", "--size", "8", "--seconds", "0"];
+    let outcome = run(folder.path(), &[&bench[..], &["--device", "cpu", "--backend", "candle"]].concat());
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert!(outcome.stdout.contains("training densenet-bc-100-12, 8x8, candle, "), "{}", outcome.stdout);
+}
