@@ -148,8 +148,7 @@ fn report(run: &Run, folder: Option<&Folder>, format: Format) -> Result<()> {
     let (best, last) = (run.best().ok_or_else(none)?, run.state().history.last().ok_or_else(none)?);
     let file = |which| folder.map(|folder| folder.file(which).display().to_string());
     let (_, images) = run.images();
-    let chosen =
-        format!("the best epoch was chosen on these same {images} images; it looks better than on new ones");
+    let chosen = format!("the best epoch was chosen on these same {images} images; it looks better than on new ones");
     if format == Format::Json {
         let epoch = |epoch: &Epoch, which| {
             let mut value = json!(epoch);
