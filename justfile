@@ -31,6 +31,10 @@ layer crate:
 check-cuda:
     scripts/check-cuda.sh
 
+# Tests and benches of a device, packed to be run where it is: gpu-check/run.sh. FEATURE is cuda, cudnn or cpu.
+gpu-check PACK="gpu-check.tar.gz" FEATURE="cuda":
+    scripts/gpu-check.sh {{PACK}} {{FEATURE}}
+
 # The whole way of a weight file, offline.
 demo:
     cargo run --release -- demo

@@ -11,6 +11,8 @@ mod error;
 pub mod eval;
 pub mod explain;
 pub mod files;
+#[cfg(feature = "cuda")]
+mod gpu;
 pub mod hf;
 pub mod input;
 pub mod memory;

@@ -10,7 +10,7 @@ use densenet_engine::{Options, Plan, Session, Shape};
 
 use crate::device::{DeviceChoice, computes, is_out_of_memory};
 use crate::error::{Error, Result};
-use crate::model::Inference;
+use crate::model::{Inference, Source};
 use crate::store::Model;
 
 /// Which way.
@@ -54,22 +54,30 @@ impl Runner {
     /// Builds the model's network for images of some height and width; others run as well, if perhaps slower. The engine
     /// runs on the CPU only.
     pub fn new(model: &Model, input: (usize, usize), backend: Backend, device: &Device) -> Result<Self> {
-        let way = match backend {
+        Self::of_weights(&model.config, &mut |name| model.tensor(name).ok(), input, backend, device)
+    }
+
+    /// The same of a network's weights by torchvision's names.
+    pub fn of_weights(
+        config: &Config,
+        weights: &mut Source,
+        input: (usize, usize),
+        backend: Backend,
+        device: &Device,
+    ) -> Result<Self> {
+        match backend {
             Backend::Engine { .. } if !device.is_cpu() => {
-                return Err(Error::Usage("the engine runs on the CPU; take --backend candle for other devices".into()));
+                Err(Error::Usage("the engine runs on the CPU; take --backend candle for other devices".into()))
             }
             Backend::Engine { threads, convolutions, precision } => {
-                let weights = |name: &str| model.tensor(name).ok();
                 let options = Options { convolutions, precision, input: Some(input), isa: None };
-                Way::Engine { plan: Arc::new(Plan::new(&model.config, weights, &options)?), threads, session: None }
+                Ok(Self::of_plan(Plan::new(config, weights, &options)?, threads))
             }
             Backend::Candle(dtype) => {
                 computes(device, dtype)?;
-                let weights = &mut |name: &str| model.tensor(name).ok();
-                return Ok(Self::of_inference(Inference::new(&model.config, weights, device, dtype)?));
+                Ok(Self::of_inference(Inference::new(config, weights, device, dtype)?))
             }
-        };
-        Ok(Self { config: model.config.clone(), way })
+        }
     }
 
     /// A plan of the engine, run by so many threads.

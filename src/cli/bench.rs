@@ -6,7 +6,7 @@ use clap::Args;
 use densenet_arch::{Config, networks};
 use densenet_engine::Shape;
 use densenet_engine::train::{Options, Schedule, Targets, initial_weights};
-use densenet_zoo::runner::{Convolutions, Profile, Stage};
+use densenet_zoo::runner::{Convolutions, Profile, Runner, Stage};
 use densenet_zoo::store::Store;
 use densenet_zoo::{Error, Result, memory};
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use super::{Format, FormatArg, MemoryLevel, RunnerArgs, output};
 
 #[derive(Args)]
 pub(super) struct Bench {
-    /// A name or a file; with --train also a network's name, for which nothing is fetched.
+    /// A name or a file; with --train or --new-weights also a network's name, for which nothing is fetched.
     model: String,
     /// Images in a run; several are measured one after the other.
     #[arg(long, value_delimiter = ',', default_value = "1,32", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -33,6 +33,9 @@ pub(super) struct Bench {
     /// Measure training: forward, backward and update.
     #[arg(long)]
     train: bool,
+    /// Weights as before training, whose values do not change the time.
+    #[arg(long)]
+    new_weights: bool,
     #[command(flatten)]
     memory: MemoryLevel,
     #[command(flatten)]
@@ -77,14 +80,24 @@ impl Bench {
         if self.memory.memory_level.is_some() {
             return Err(Error::Usage("--memory-level is of training; add --train".into()));
         }
-        let model = store.model(&self.model, &mut Downloads::default().one())?;
-        let side = self.size.map_or_else(|| model.config.input_size(), usize::from);
-        let mut runner = self.runner.open(&model, side)?;
-        let operations = 2.0 * model.config.multiply_adds(side, side) as f64;
+        let side = |config: &Config| self.size.map_or_else(|| config.input_size(), usize::from);
+        let (mut runner, name) = if self.new_weights {
+            let config = self.config(store)?;
+            let convolutions = if self.runner.exact { Convolutions::Exact } else { Convolutions::Fast };
+            let (backend, device) = self.runner.backend(convolutions)?;
+            let (side, weights) = (side(&config), &mut initial_weights(&config, 0));
+            (Runner::of_weights(&config, weights, (side, side), backend, &device)?, self.model.clone())
+        } else {
+            let model = store.model(&self.model, &mut Downloads::default().one())?;
+            (self.runner.open(&model, side(&model.config))?, model.name)
+        };
+        let config = runner.config().clone();
+        let side = side(&config);
+        let operations = 2.0 * config.multiply_adds(side, side) as f64;
         let mut results = Vec::new();
         for &batch in &self.batch {
             let batch = usize::from(batch);
-            let images = images(&model.config, side, batch);
+            let images = images(&config, side, batch);
             // Of all runs, those to warm up too.
             let (mut profile, mut profiled) = (Profile::default(), 0);
             let times = self.measure(|| {
@@ -98,8 +111,8 @@ impl Bench {
             })?;
             let rate = batch as f64 / times.at(0.5);
             let mut result = json!({
-                "model": model.name,
-                "architecture": model.config.name(),
+                "model": name,
+                "architecture": config.name(),
                 "batch": batch,
                 "size": side,
                 "threads": self.runner.threads(),
@@ -118,7 +131,7 @@ impl Bench {
             }
             results.push(result);
         }
-        let title = format!("{}, {side}x{side}, {}, {} threads", model.name, runner.name(), self.runner.threads());
+        let title = format!("{}, {side}x{side}, {}, {} threads", name, runner.name(), self.runner.threads());
         self.print(&title, &INFERENCE, &results)?;
         if self.profile && self.print.format == Format::Human {
             results.iter().try_for_each(print_stages)?;
@@ -128,10 +141,7 @@ impl Bench {
 
     /// Steps of a network with new weights, whose values do not change the time.
     fn training(&self, store: &Store) -> Result<()> {
-        let config = match networks::find(&self.model) {
-            Some(network) => network.config.clone(),
-            None => store.model(&self.model, &mut Downloads::default().one())?.config,
-        };
+        let config = self.config(store)?;
         let side = self.size.map_or_else(|| config.input_size(), usize::from);
         let threads = self.runner.threads();
         let RunnerArgs { compute, backend, precision, .. } = &self.runner;
@@ -171,6 +181,14 @@ impl Bench {
             config.name()
         );
         self.print(&title, &TRAINING, &results)
+    }
+
+    /// The network, of which no weights are fetched if it is known by name.
+    fn config(&self, store: &Store) -> Result<Config> {
+        match networks::find(&self.model) {
+            Some(network) => Ok(network.config.clone()),
+            None => Ok(store.model(&self.model, &mut Downloads::default().one())?.config),
+        }
     }
 
     /// Times of `work`, at least three.

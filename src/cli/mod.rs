@@ -228,6 +228,12 @@ impl RunnerArgs {
     }
 
     fn open_with(&self, model: &Model, side: usize, convolutions: Convolutions) -> Result<Runner> {
+        let (backend, device) = self.backend(convolutions)?;
+        Runner::new(model, (side, side), backend, &device)
+    }
+
+    /// Opens the device; and what runs a network there.
+    fn backend(&self, convolutions: Convolutions) -> Result<(Backend, candle_core::Device)> {
         let choice = self.compute.choose();
         let device = choice.open()?;
         let backend = match self.backend.unwrap_or_else(|| BackendArg::of(choice)) {
@@ -236,7 +242,7 @@ impl RunnerArgs {
                 Backend::Engine { threads: self.threads(), convolutions, precision: self.precision.resolve()? }
             }
         };
-        Runner::new(model, (side, side), backend, &device)
+        Ok((backend, device))
     }
 }
 

@@ -6,12 +6,13 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use densenet_arch::{Config, Head, Param, Role, Rounding};
-use densenet_engine::Shape;
 use densenet_engine::train::{self, Optimiser, Options, Part, Schedule, Targets, initial_weights};
+use densenet_engine::{Convolutions, Shape};
 use densenet_zoo::device::DeviceChoice;
 use densenet_zoo::model::train::Trainer;
 use densenet_zoo::model::{DenseNet, Inference};
 use densenet_zoo::parity::Difference;
+use densenet_zoo::train::{Compute, Learner, Recipe, Settings};
 
 use crate::engine::random_weights;
 use crate::trainer::{Reference, pytorch, torch7};
@@ -337,4 +338,33 @@ fn folded_networks_give_what_the_network_gives() {
             assert!(short < 2e-2, "{what} in f16: {short}");
         }
     }
+}
+
+#[test]
+fn a_run_s_learner_takes_the_state_of_the_engine_s() {
+    let (recipe, _) = Recipe::preset("digits").unwrap();
+    let settings =
+        |compute| Settings { seed: 0, threads: 2, memory_level: 3, convolutions: Convolutions::Exact, compute };
+    let device = DeviceChoice::of(&here());
+    let [mut engine, mut candle] = [Compute::Engine, Compute::Candle { device, dtype: DType::F32 }].map(|compute| {
+        let mut weights = initial_weights(&recipe.config, 1);
+        compute.learner(&recipe, &settings(compute), 10, &mut weights).unwrap()
+    });
+    let pixels: Vec<f32> = (0..4 * 3 * 32 * 32).map(|at| (at as f32 * 0.37).sin()).collect();
+    let labels = [0, 9, 4, 4];
+    let named = |learner: &dyn Learner| -> HashMap<String, (Vec<usize>, Vec<f32>)> {
+        let state = learner.state().unwrap().into_iter();
+        state.map(|entry| (entry.name, (entry.shape.into_owned(), entry.values.into_owned()))).collect()
+    };
+    engine.step(&pixels, Targets::Labels(&labels)).unwrap();
+    // What the engine began, candle goes on with, and gives back the same.
+    let state = named(engine.as_ref());
+    candle.restore(&mut |name| state.get(name).cloned(), engine.progress()).unwrap();
+    assert!(named(candle.as_ref()) == state);
+    assert_eq!((candle.progress(), candle.rate()), (engine.progress(), engine.rate()));
+    let (a, b) = (candle.step(&pixels, Targets::Labels(&labels)), engine.step(&pixels, Targets::Labels(&labels)));
+    assert!((a.unwrap().loss / b.unwrap().loss - 1.0).abs() < 1e-5);
+    let outputs = |learner: &dyn Learner| learner.runner().unwrap().run(&pixels, (32, 32)).unwrap();
+    assert!(apart(&outputs(candle.as_ref()), &outputs(engine.as_ref())) < 1e-4);
+    assert_eq!(candle.name(), if here().is_cpu() { "candle".to_owned() } else { format!("candle, {device}") });
 }
