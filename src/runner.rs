@@ -149,14 +149,10 @@ impl Runner {
 
 /// `candle`, with the device where it is not the CPU, and the type where it is not f32.
 pub(crate) fn candle_name(device: &Device, dtype: DType) -> String {
-    let mut name = "candle".to_owned();
-    if !device.is_cpu() {
-        name += &format!(", {}", DeviceChoice::of(device));
-    }
-    if dtype != DType::F32 {
-        name += &format!(", {}", dtype.as_str());
-    }
-    name
+    let device = (!device.is_cpu()).then(|| DeviceChoice::of(device).to_string());
+    let dtype = (dtype != DType::F32).then(|| dtype.as_str().to_owned());
+    let parts: Vec<_> = std::iter::once("candle".to_owned()).chain(device).chain(dtype).collect();
+    parts.join(", ")
 }
 
 /// Runs so many images, `most` at a time. Where the device's memory is full, `most` is halved and it goes on.

@@ -125,6 +125,9 @@ pub(super) struct Machine {
     /// Threads that work at once; all cores otherwise. They do not change what comes out.
     #[arg(long, alias = "nThreads", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Begin without decoding every image first.
+    #[arg(long)]
+    pub(super) no_check: bool,
     #[command(flatten)]
     memory: MemoryLevel,
     #[command(flatten)]

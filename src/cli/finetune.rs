@@ -74,9 +74,6 @@ pub(super) struct Finetune {
     /// The least share of an image that a random crop shows.
     #[arg(long, value_name = "SHARE")]
     min_area: Option<f64>,
-    /// Begin without decoding every image first.
-    #[arg(long)]
-    no_check: bool,
     #[command(flatten)]
     protocol: ProtocolArg,
     #[command(flatten)]
@@ -114,7 +111,7 @@ impl Finetune {
         }
         let mut drawn = initial_weights(&recipe.config, settings.seed);
         let mut weights = finetune::weights(|name: &str| model.tensor(name).ok(), &mut drawn, in_channels);
-        train::look(&sets, &recipe, settings.threads, self.no_check)?;
+        train::look(&sets, &recipe, settings.threads, self.machine.no_check)?;
         let split = sets.split.clone();
         if split.is_some() {
             // It goes on with the split that it leaves.

@@ -36,12 +36,8 @@ pub(super) struct Train {
     data: Option<PathBuf>,
     #[command(flatten)]
     changes: Changes,
-    /// Begin with a model's weights: a name or a file.
-    #[arg(long, value_name = "MODEL")]
-    retrain: Option<String>,
-    /// With --retrain: a new classifier.
-    #[arg(long, requires = "retrain", alias = "resetClassifier")]
-    reset_classifier: bool,
+    #[command(flatten)]
+    begin: Begin,
     /// How many classes the data have, where they are not the data set's own.
     #[arg(long, value_name = "N", alias = "nClasses")]
     n_classes: Option<usize>,
@@ -59,13 +55,21 @@ pub(super) struct Train {
     /// Replace what an earlier run left in DIR.
     #[arg(long, requires = "out")]
     force: bool,
-    /// Begin without decoding every image first.
-    #[arg(long)]
-    no_check: bool,
     #[command(flatten)]
     machine: Machine,
     #[command(flatten)]
     print: FormatArg,
+}
+
+/// What weights a training begins with.
+#[derive(Args)]
+struct Begin {
+    /// Begin with a model's weights: a name or a file.
+    #[arg(long, value_name = "MODEL")]
+    retrain: Option<String>,
+    /// With --retrain: a new classifier.
+    #[arg(long, requires = "retrain", alias = "resetClassifier")]
+    reset_classifier: bool,
 }
 
 /// A network that is not a preset's.
@@ -134,8 +138,8 @@ impl Train {
         let source = Source::of_preset(kind, self.data.as_deref())?;
         let sets = source.open()?;
         let settings = self.machine.settings(self.changes.seed(), self.changes.exact())?;
-        look(&sets, &recipe, settings.threads, self.no_check)?;
-        let model = match (&self.retrain, &torch7) {
+        look(&sets, &recipe, settings.threads, self.machine.no_check)?;
+        let model = match (&self.begin.retrain, &torch7) {
             (_, Some(torch7)) => Some(torch7.model.display().to_string()),
             (model, None) => model.clone(),
         };
@@ -144,7 +148,7 @@ impl Train {
         let mut state = State::new(recipe, &settings, source, origin);
         let mut drawn = initial_weights(&state.recipe.config, settings.seed);
         let mut weights = |name: &str| match &model {
-            Some(model) if !(self.reset_classifier && name.starts_with("classifier.")) => model.tensor(name).ok(),
+            Some(model) if !(self.begin.reset_classifier && name.starts_with("classifier.")) => model.tensor(name).ok(),
             _ => drawn(name),
         };
         let run = match torch7 {

@@ -108,7 +108,7 @@ impl Compute {
 }
 
 /// Shape and values of a tensor by its name, if there is one.
-pub type Tensors<'t> = dyn FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)> + 't;
+pub type Tensors<'t> = crate::model::Source<'t>;
 
 /// Shapes and values of tensors by their names.
 pub type Named = HashMap<String, (Vec<usize>, Vec<f32>)>;

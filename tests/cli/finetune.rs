@@ -10,8 +10,9 @@ use crate::run::{Outcome, run};
 
 /// Images of three classes, which differ in the direction of their stripes: 32x32 for the digits' network.
 fn images(root: &Path, each: usize) {
-    let classes: [(&str, fn(u32, u32) -> u32); 3] =
-        [("across", |_, y| y), ("down", |x, _| x), ("slanted", |x, y| x + y)];
+    /// How far a pixel is along the stripes' way.
+    type Along = fn(u32, u32) -> u32;
+    let classes: [(&str, Along); 3] = [("across", |_, y| y), ("down", |x, _| x), ("slanted", |x, y| x + y)];
     for (number, (class, along)) in classes.into_iter().enumerate() {
         let folder = root.join(class);
         std::fs::create_dir_all(&folder).unwrap();

@@ -61,19 +61,17 @@ impl Block {
         let mut narrow = Vec::new();
         for (layer, channels) in self.layers() {
             let read = x.narrow(0, 0, channels)?;
-            let new = match &layer.narrow {
-                Some(unit) => {
-                    let y = unit.forward(pass, &read, &moments, grid)?; // (bn_size * growth, M)
-                    let of = pass.moments(&y)?;
-                    let new = layer.new.forward(pass, &y, &of, grid)?;
-                    narrow.push(Some(((!again).then_some(y), of)));
-                    new
-                }
-                None => {
-                    narrow.push(None);
-                    layer.new.forward(pass, &read, &moments, grid)?
-                }
-            }; // (growth, M)
+            // (growth, M)
+            let new = if let Some(unit) = &layer.narrow {
+                let y = unit.forward(pass, &read, &moments, grid)?; // (bn_size * growth, M)
+                let of = pass.moments(&y)?;
+                let new = layer.new.forward(pass, &y, &of, grid)?;
+                narrow.push(Some(((!again).then_some(y), of)));
+                new
+            } else {
+                narrow.push(None);
+                layer.new.forward(pass, &read, &moments, grid)?
+            };
             x.slice_set(&new, 0, channels)?;
             moments = moments.and(&pass.moments(&new)?)?;
         }

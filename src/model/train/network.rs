@@ -117,7 +117,7 @@ impl Network {
             }
             let Some(kept) = blocks.pop() else { return Ok(()) };
             let deferred = match next {
-                Next::Features(by_features) => self.head_backward(pass, &kept, &by_features)?,
+                Next::Features(by_features) => head_backward(pass, &kept, &by_features)?,
                 Next::Rows(by_rows) => match self.transitions.get(index) {
                     Some(unit) => unit.backward(pass, (&kept.x, &kept.moments), kept.grid, &by_rows)?,
                     None => return Ok(()),
@@ -132,17 +132,6 @@ impl Network {
             Next::Rows(by_rows) if self.first == 0 => self.stem_backward(pass, &images, stem, by_rows),
             _ => Ok(()),
         }
-    }
-
-    /// Norm5, its ReLU and the average over the map.
-    fn head_backward(&self, pass: &mut Pass, kept: &block::Kept, by_features: &Tensor) -> Result<Deferred> {
-        let block::Kept { x, moments, grid, .. } = kept;
-        let norm = pass.norm(NORM5, moments)?;
-        let z = norm.relu(x)?;
-        let pixels = grid.height * grid.width;
-        let spread = (by_features / pixels as f64)?.unsqueeze(2)?; // (features, B, 1)
-        let spread = spread.broadcast_as((x.dim(0)?, grid.batch, pixels))?.flatten_from(1)?;
-        pass.backward(NORM5, &norm, (x, &z), &spread)
     }
 
     fn stem_backward(
@@ -184,4 +173,15 @@ enum Next {
     Features(Tensor),
     /// By a map, (C, M).
     Rows(Tensor),
+}
+
+/// Norm5, its ReLU and the average over the map.
+fn head_backward(pass: &mut Pass, kept: &block::Kept, by_features: &Tensor) -> Result<Deferred> {
+    let block::Kept { x, moments, grid, .. } = kept;
+    let norm = pass.norm(NORM5, moments)?;
+    let z = norm.relu(x)?;
+    let pixels = grid.height * grid.width;
+    let spread = (by_features / pixels as f64)?.unsqueeze(2)?; // (features, B, 1)
+    let spread = spread.broadcast_as((x.dim(0)?, grid.batch, pixels))?.flatten_from(1)?;
+    pass.backward(NORM5, &norm, (x, &z), &spread)
 }

@@ -6,6 +6,8 @@ use std::ops::Range;
 use candle_core::{DType, Device, Result, Tensor};
 use densenet_arch::Param;
 
+use crate::model::Source;
+
 /// Where each tensor lies.
 #[derive(Clone, Debug)]
 pub(super) struct Store {
@@ -33,12 +35,7 @@ impl Store {
     }
 
     /// All values (n) on the device, as `source` gives them: shape and values by name.
-    pub(super) fn load(
-        &self,
-        source: &mut dyn FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)>,
-        dtype: DType,
-        device: &Device,
-    ) -> Result<Tensor> {
+    pub(super) fn load(&self, source: &mut Source, dtype: DType, device: &Device) -> Result<Tensor> {
         let mut all = Vec::new();
         for Param { name, shape, .. } in self.params() {
             let Some((found, values)) = source(name) else { candle_core::bail!("no tensor {name}") };
