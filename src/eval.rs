@@ -219,8 +219,11 @@ fn prediction(sample: &Sample, row: &[f32], classes: &[usize]) -> Result<Predict
     let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let power = |value: f32| (f64::from(value) - f64::from(most)).exp();
     let sum: f64 = row.iter().map(|&value| power(value)).sum();
-    let right: f64 = labels.iter().filter_map(|&class| row.get(class)).map(|&value| power(value)).sum();
-    let (confidence, loss) = (1.0 / sum, -(right / sum).ln());
+    // The right classes' share may be too small for a number; its logarithm is not.
+    let right = || labels.iter().filter_map(|&class| row.get(class)).copied();
+    let likeliest = right().fold(f32::NEG_INFINITY, f32::max);
+    let others: f64 = right().map(|value| (f64::from(value) - f64::from(likeliest)).exp()).sum();
+    let (confidence, loss) = (1.0 / sum, sum.ln() + f64::from(most) - f64::from(likeliest) - others.ln());
     Ok(Prediction { image: sample.id.clone(), labels, top, confidence, loss, outputs: Vec::new() })
 }
 
@@ -316,6 +319,9 @@ mod tests {
         let said = prediction(&sample, &row, &[0, 1, 2]).unwrap();
         assert_eq!(said.top, [2, 1, 0]);
         assert!((said.confidence - 0.625).abs() < 1e-7 && (said.loss - (8.0_f64 / 3.0).ln()).abs() < 1e-7);
+        // However far behind the best.
+        let said = prediction(&sample, &[-2000.0, -2000.0, 0.0], &[0, 1, 2]).unwrap();
+        assert!((said.loss - (2000.0 - 2_f64.ln())).abs() < 1e-9, "{}", said.loss);
         assert!(prediction(&sample, &row, &[0]).unwrap_err().to_string().contains("label 1 is outside"));
     }
 }

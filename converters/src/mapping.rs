@@ -15,6 +15,10 @@ use crate::report::Change;
 use crate::tensor::Tensor;
 use crate::{keras, mxnet, names, npz, t7};
 
+/// What a run's averaged weights are called, before their names, and what is no part of its network.
+const AVERAGE: &str = "average.";
+const OPTIMISER: &str = "optimiser.";
+
 /// A tensor of the source, and where its layout puts it.
 #[derive(Debug)]
 pub(crate) struct Mapped<'a> {
@@ -203,10 +207,19 @@ impl<'a> Mapping<'a> {
         layouts: &'static [Layout],
         rename: &dyn Fn(&str) -> String,
     ) -> Result<Self, Error> {
-        let names: Vec<_> = checkpoint.tensors().iter().map(|named| rename(&named.name)).collect();
-        // A run's checkpoint has what its optimiser remembers of each weight beside the weights.
+        let mut names: Vec<_> = checkpoint.tensors().iter().map(|named| rename(&named.name)).collect();
+        // A run's checkpoint has what its optimiser remembers of each weight beside the weights; where it averages them, the
+        // averages are its network.
         let is_run = checkpoint.metadata().is_some_and(|metadata| metadata.contains_key("training"));
-        let beside = |name: &str| is_run && ["optimiser.", "average."].iter().any(|kind| name.starts_with(kind));
+        if is_run && names.iter().any(|name| name.starts_with(AVERAGE)) {
+            for name in &mut names {
+                *name = match name.strip_prefix(AVERAGE) {
+                    Some(averaged) => averaged.to_owned(),
+                    None => format!("{OPTIMISER}{name}"),
+                };
+            }
+        }
+        let beside = |name: &str| is_run && name.starts_with(OPTIMISER);
         let network: Vec<_> = names.iter().map(String::as_str).filter(|name| !beside(name)).collect();
         let dict = StateDict::find(layouts, &network, choice)?;
         let place = |name: &str| match &dict {

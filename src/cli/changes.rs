@@ -98,7 +98,9 @@ impl Changes {
         set(&mut recipe.epochs, self.epochs.map(usize::from).as_ref());
         set(&mut recipe.batch, self.batch_size.map(usize::from).as_ref());
         set(&mut recipe.rate, self.lr.as_ref());
-        set(&mut recipe.falls, self.lr_shape.as_ref());
+        // The original's multistep is the data set's own.
+        let own = matches!((&self.lr_shape, &recipe.falls), (Some(Falls::Shares(_)), Falls::Every(_)));
+        set(&mut recipe.falls, self.lr_shape.as_ref().filter(|_| !own));
         set(&mut recipe.warm_up, self.warm_up.map(usize::from).as_ref());
         set(&mut recipe.weight_decay, self.weight_decay.as_ref());
         set(&mut recipe.config.drop_rate, self.drop_rate.as_ref());

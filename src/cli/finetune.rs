@@ -96,7 +96,7 @@ impl Finetune {
         let mut choice = self.images.choice(settings.seed)?;
         let sets = choice.open()?;
         let protocol = finetune::resized(self.protocol.of(&model)?, self.size)?;
-        let in_channels = if self.grey { 1 } else { 3 };
+        let in_channels = if self.grey { 1 } else { model.config.in_channels };
         let mut recipe = Recipe::fine_tuning(&model.config, protocol, sets.training.classes(), in_channels)?;
         self.changes.apply(&mut recipe);
         recipe.first_trained = finetune::first_trained(&self.freeze, recipe.config.block_config.len())?;
@@ -105,7 +105,10 @@ impl Finetune {
         if let Some(share) = self.min_area {
             recipe.augmentation = recipe.augmentation.with_min_area(share)?;
         }
-        for (part, factor) in self.lr_of {
+        for (name, factor) in self.lr_of {
+            let part = finetune::part(&name).map(|part| part.to_string());
+            let part =
+                part.ok_or_else(|| Error::Usage(format!("no part {name:?} of a DenseNet; there is stem, block1, …")))?;
             recipe.rates.retain(|(known, _)| *known != part);
             recipe.rates.push((part, factor));
         }
@@ -119,10 +122,7 @@ impl Finetune {
         }
         let state = State::new(recipe, &settings, Source::Chosen(choice), Some(Origin::of(&model, store)));
         let run = train::start(state, &settings, sets, &mut weights, None)?;
-        let folder = Folder::create(&self.out, self.force)?;
-        if let Some(split) = split {
-            folder.save_split(&split)?;
-        }
+        let folder = Folder::create(&self.out, self.force)?.with_split(split);
         run::to_the_end(run, Some(folder), self.print.format)
     }
 }

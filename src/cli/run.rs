@@ -26,14 +26,18 @@ pub(super) fn to_the_end(mut run: Run, mut folder: Option<Folder>, format: Forma
     });
     introduce(&run);
     if let Some(folder) = &mut folder {
-        folder.begin(header(&run), run.state().history.iter().map(|epoch| json!(epoch)).collect());
+        folder.begin(header(&run), run.state().history.iter().map(|epoch| json!(epoch)).collect())?;
     }
+    // What the folder's checkpoint is of.
+    let state = run.state();
+    let mut saved = (!state.history.is_empty() || state.position.step > 0).then(|| place(&run));
     loop {
-        match advance(&mut run).map_err(|error| with_checkpoint(error, folder.as_ref(), &run))? {
+        match advance(&mut run).map_err(|error| with_checkpoint(error, folder.as_ref(), saved.as_deref()))? {
             Advance::Done => break,
             Advance::Paused => {
-                if let Some(folder) = &folder {
+                if let Some(folder) = &mut folder {
                     folder.save(&run)?;
+                    saved = Some(place(&run));
                 }
                 if STOP.load(Ordering::Relaxed) {
                     return Err(interrupted(folder.as_ref(), &run));
@@ -43,6 +47,7 @@ pub(super) fn to_the_end(mut run: Run, mut folder: Option<Folder>, format: Forma
                 eprintln!("{}", line(&epoch, run.state()));
                 if let Some(folder) = &mut folder {
                     keep(folder, &run, &epoch)?;
+                    saved = Some(place(&run));
                 }
             }
         }
@@ -119,12 +124,21 @@ fn interrupted(folder: Option<&Folder>, run: &Run) -> Error {
 }
 
 /// A run that diverged, with what it left.
-fn with_checkpoint(error: Error, folder: Option<&Folder>, run: &Run) -> Error {
-    match (&error, folder, run.state().done()) {
-        (Error::Diverged { .. }, Some(folder), epochs) if epochs > 0 => {
-            Error::Negative(format!("{error}; {} is of epoch {epochs}", folder.file(Kept::Last).display()))
+fn with_checkpoint(error: Error, folder: Option<&Folder>, saved: Option<&str>) -> Error {
+    match (&error, folder, saved) {
+        (Error::Diverged { .. } | Error::Negative(_), Some(folder), Some(place)) => {
+            Error::Negative(format!("{error}; {} is of {place}", folder.file(Kept::Last).display()))
         }
         _ => error,
+    }
+}
+
+/// Where a run is, for people.
+fn place(run: &Run) -> String {
+    let state = run.state();
+    match state.position.step {
+        0 => format!("epoch {}", state.done()),
+        step => format!("epoch {}, after {step} steps", state.done() + 1),
     }
 }
 

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use densenet_arch::{Config, networks};
+use densenet_zoo::data::labels::Labels;
 use densenet_zoo::data::transform::Transform;
-use densenet_zoo::store::Store;
+use densenet_zoo::store::{Model, Store};
 use densenet_zoo::train::{
     Data, Folder, Kept, Origin, Position, Recipe, Run, Sets, Settings, Source, State, Stored, Tensors, Torch7, check,
-    check_images, initial_weights,
+    check_images, initial_weights, shared,
 };
 use densenet_zoo::{Error, Result};
 
@@ -121,13 +122,18 @@ impl Train {
         let Some(path) = &self.resume else { return self.begin(store, None) };
         match Torch7::open(path)? {
             Some(torch7) => self.begin(store, Some(torch7)),
-            None if self.preset.is_some() || self.dataset.is_some() || self.changes.any() || self.out.is_some() => {
-                Err(Error::Usage(
-                    "--resume goes on by the recipe and in the folder of the run; leave the others out".into(),
-                ))
-            }
+            None if self.asks() => Err(Error::Usage(
+                "--resume goes on by the recipe and in the folder of the run; leave the others out".into(),
+            )),
             None => resume(path, self.data.as_deref(), &self.machine, self.print.format),
         }
+    }
+
+    /// Whether anything was asked for that a run has already.
+    fn asks(&self) -> bool {
+        let Self { preset, dataset, network, changes, out, n_classes, .. } = self;
+        let named = [preset, dataset, &network.arch].into_iter().any(Option::is_some);
+        named || network.depth.is_some() || changes.any() || out.is_some() || n_classes.is_some()
     }
 
     /// Begins a run, or one that Torch7 began.
@@ -144,6 +150,26 @@ impl Train {
             (model, None) => model.clone(),
         };
         let model = model.map(|model| store.model(&model, &mut Downloads::default().one())).transpose()?;
+        let outputs = recipe.config.num_classes;
+        if sets.training.classes() != outputs {
+            let classes = sets.training.classes();
+            let reason = format!(
+                "the images are of {classes} classes, and the network has {outputs} outputs; --n-classes {classes}"
+            );
+            return Err(Error::Usage(reason));
+        }
+        if let Some(model) = model.as_ref().filter(|_| !self.begin.reset_classifier) {
+            same_classes(model, &sets)?;
+        }
+        if let Some(model) = &model {
+            recipe.config.eps = model.config.eps;
+            if model.protocol_stated && model.protocol != recipe.protocol {
+                eprintln!(
+                    "the model's own protocol is {}; it is trained by {}",
+                    model.protocol.name, recipe.protocol.name
+                );
+            }
+        }
         let origin = model.as_ref().map(|model| Origin::of(model, store));
         let mut state = State::new(recipe, &settings, source, origin);
         let mut drawn = initial_weights(&state.recipe.config, settings.seed);
@@ -183,6 +209,21 @@ impl Train {
     }
 }
 
+/// Refuses a classifier whose outputs stand for other classes than the images', or for the same in another order.
+fn same_classes(model: &Model, sets: &Sets) -> Result<()> {
+    let (found, expected) = (&model.labels, &sets.training.dataset.classes);
+    let differs = match found {
+        Labels::Own(names) => names != expected,
+        _ => model.config.num_classes != expected.len(),
+    };
+    if !differs {
+        return Ok(());
+    }
+    let reason =
+        "the model's classes are not the images', or in another order; --reset-classifier begins a new classifier";
+    Err(Error::Usage(format!("{}: {reason}", model.name)))
+}
+
 /// Says what stands in the way of a training before its first step.
 pub(super) fn look(sets: &Sets, recipe: &Recipe, threads: usize, no_check: bool) -> Result<()> {
     let Sets { training, validation, .. } = sets;
@@ -191,6 +232,9 @@ pub(super) fn look(sets: &Sets, recipe: &Recipe, threads: usize, no_check: bool)
     }
     if no_check {
         return Ok(());
+    }
+    if sets.split.is_some() {
+        shared(training, validation)?.into_iter().for_each(|note| eprintln!("{note}"));
     }
     let transform = Transform::new(&recipe.protocol, recipe.config.in_channels)?;
     let bar = progress::images(training.len() + validation.len());
@@ -229,6 +273,7 @@ fn resume(path: &Path, data: Option<&Path>, machine: &Machine, format: Format) -
     if let Some(data) = data {
         state.source = state.source.moved(data)?;
     }
+    state.source = state.source.with_split(&path.join(Folder::SPLIT));
     let sets = state.source.open()?;
     let settings = machine.settings(state.seed, state.exact)?;
     let tensor = |name: &str| tensors.get(name).cloned();

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 const NAMED: usize = 5;
 
 /// Looks at the labels for a network of so many outputs. Gives notes on what may be meant, and may be not: classes without
-/// validation images, and images that are on both sides.
+/// validation images.
 ///
 /// # Errors
 ///
@@ -56,7 +56,12 @@ pub fn check(training: &Labelled, validation: &Labelled, outputs: usize) -> Resu
         let names = some(unseen.iter().map(|&class| training.name(class)));
         notes.push(format!("no validation image has {names}: how well that is learnt is not measured"));
     }
-    notes.extend(shared(training, validation)?);
+    let both = |count: &super::Count| count.positives > 0 && count.negatives > 0;
+    if findings && !measured.iter().any(both) {
+        return refuse(
+            "no finding is both present and absent among the validation images; nothing can be measured".into(),
+        );
+    }
     Ok(notes)
 }
 
@@ -72,7 +77,11 @@ fn some(mut names: impl Iterator<Item = String>) -> String {
 
 /// Validation images that are training images too, by their bytes. Files of a size that the other side does not have are
 /// not read.
-fn shared(training: &Labelled, validation: &Labelled) -> Result<Option<String>> {
+///
+/// # Errors
+///
+/// A file that cannot be read.
+pub fn shared(training: &Labelled, validation: &Labelled) -> Result<Option<String>> {
     let files = |labelled: &Labelled| -> Result<Vec<(u64, std::path::PathBuf)>> {
         let paths = labelled.dataset.samples.iter().filter_map(|sample| match &sample.image {
             Image::File(path) => Some(path),

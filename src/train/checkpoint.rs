@@ -208,7 +208,7 @@ impl Stored {
                 "its `training` is not what this version writes: {error}; go on with the version that wrote it"
             ))
         })?;
-        state.recipe.config.validate().map_err(|error| malformed(error.to_string()))?;
+        state.recipe.check().map_err(|error| malformed(error.to_string()))?;
         let stored = Self { state, path: path.to_owned(), bytes };
         stored.file()?;
         Ok(stored)
@@ -230,11 +230,16 @@ impl Stored {
     }
 }
 
-/// The sha256 of all labels in their order.
+/// The sha256 of all labels in their order, with the names of the images, wherever their folder lies.
 pub(super) fn fingerprint(training: &Labelled, validation: &Labelled) -> String {
     let mut bytes = Vec::new();
     for Labelled { dataset, targets } in [training, validation] {
         bytes.extend(dataset.classes.join("\n").into_bytes());
+        for sample in &dataset.samples {
+            let names: Vec<_> = Path::new(&sample.id).components().rev().take(2).collect();
+            names.iter().for_each(|name| bytes.extend(name.as_os_str().as_encoded_bytes()));
+            bytes.push(0);
+        }
         match targets {
             Targets::Classes(classes) => bytes.extend(classes.iter().flat_map(|class| (*class as u64).to_le_bytes())),
             Targets::Findings(findings) => bytes.extend(findings.iter().flat_map(|value| value.to_le_bytes())),

@@ -51,6 +51,14 @@ impl Figures {
     pub(super) fn add(&mut self, epoch: Value) -> Result<()> {
         self.write_event(&epoch)?;
         self.epochs.push(epoch);
+        self.write()
+    }
+
+    /// Writes the lines and the table, where there are epochs.
+    pub(super) fn write(&self) -> Result<()> {
+        if self.epochs.is_empty() {
+            return Ok(());
+        }
         let lines = std::iter::once(&self.header).chain(&self.epochs).map(|line| line.to_string() + "\n");
         let lines: String = lines.collect();
         files::write(&self.folder.join(FIGURES), lines.as_bytes())?;

@@ -53,11 +53,7 @@ pub fn resized(protocol: Protocol, side: Option<usize>) -> Result<Protocol> {
 pub fn first_trained(frozen: &[String], blocks: usize) -> Result<String> {
     let order = parts(blocks);
     let index = |name: &String| {
-        let known = match name.as_str() {
-            "backbone" => Some(Part::Norm),
-            "stem" | "norm0" => Some(Part::Stem),
-            _ => Part::named(name).or_else(|| Part::named(&format!("dense{name}"))),
-        };
+        let known = if name == "backbone" { Some(Part::Norm) } else { part(name) };
         let known = known.and_then(|part| order.iter().position(|&known| known == part));
         known.filter(|&at| at + 1 < order.len()).ok_or_else(|| {
             let names: Vec<_> = order[..order.len() - 1].iter().map(short).collect();
@@ -81,6 +77,14 @@ pub fn first_trained(frozen: &[String], blocks: usize) -> Result<String> {
     }
 }
 
+/// The part of that name: torchvision's, or `stem`, `block1` …
+pub fn part(name: &str) -> Option<Part> {
+    match name {
+        "stem" | "norm0" => Some(Part::Stem),
+        _ => Part::named(name).or_else(|| Part::named(&format!("dense{name}"))),
+    }
+}
+
 /// The parts of a network of so many blocks, in the order of computation.
 fn parts(blocks: usize) -> Vec<Part> {
     let middle = (1..=blocks).flat_map(|number| [Part::Block(number), Part::Transition(number)]);
@@ -101,7 +105,7 @@ fn short(part: &Part) -> String {
 }
 
 /// The model's weights with a classifier of `drawn` numbers, and with its input's channels summed where one is wanted: a grey
-/// image repeated over three channels gives the same sums.
+/// image repeated over three channels gives the same sums where their means and deviations are equal.
 pub fn weights<'w>(
     mut model: impl FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)> + 'w,
     mut drawn: impl FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)> + 'w,

@@ -9,6 +9,7 @@ use super::epoch::Score;
 use super::figures::{CSV, Figures};
 use super::recipe::Recipe;
 use super::run::Run;
+use super::tensorboard;
 use crate::card::{Class, Training, of_training};
 use crate::error::{Error, Result};
 use crate::report::curves::{Curve, FIGURES, save};
@@ -20,6 +21,8 @@ use crate::{files, hf};
 pub struct Folder {
     path: PathBuf,
     figures: Figures,
+    /// The text of `split.csv`, until it is written with the first of the others.
+    split: Option<String>,
 }
 
 /// The names of the curves.
@@ -50,9 +53,10 @@ impl Folder {
     /// Makes the folder. One that holds a run's files is refused, unless they may be replaced; they are when the first epoch
     /// is done.
     pub fn create(path: &Path, replace: bool) -> Result<Self> {
-        let taken = [Kept::Best.file(), Kept::Last.file(), hf::CONFIG, hf::CARD, FIGURES, CSV];
-        let mut taken = taken.into_iter().chain(CURVES).map(|file| path.join(file));
-        if let Some(path) = taken.find(|path| path.exists() && !replace) {
+        let taken = [Kept::Best.file(), Kept::Last.file(), hf::CONFIG, hf::CARD, FIGURES, CSV, Self::SPLIT];
+        let mut taken = taken.into_iter().chain(CURVES).map(|file| path.join(file)).filter(|path| path.exists());
+        let events = || tensorboard::files(path).map(|files| files.into_iter().next());
+        if let Some(path) = if replace { None } else { taken.next().map_or_else(events, |path| Ok(Some(path)))? } {
             return Err(Error::Exists { path });
         }
         std::fs::create_dir_all(path).map_err(Error::io("create", path))?;
@@ -61,13 +65,20 @@ impl Folder {
 
     /// The folder of a run that goes on.
     pub fn open(path: &Path) -> Self {
-        Self { path: path.to_owned(), figures: Figures::new(path, Value::Null, Vec::new()) }
+        Self { path: path.to_owned(), figures: Figures::new(path, Value::Null, Vec::new()), split: None }
+    }
+
+    /// With which images are on which side, written with the first checkpoint.
+    #[must_use]
+    pub fn with_split(self, split: Option<String>) -> Self {
+        Self { split, ..self }
     }
 
     /// Says what the run is made by, and what the epochs came to that it has done: none, or a checkpoint's. What the folder
-    /// holds of later ones is dropped when the next is added.
-    pub fn begin(&mut self, header: Value, epochs: Vec<Value>) {
+    /// holds of later ones is dropped.
+    pub fn begin(&mut self, header: Value, epochs: Vec<Value>) -> Result<()> {
         self.figures = Figures::new(&self.path, header, epochs);
+        self.figures.write()
     }
 
     /// Where it is.
@@ -92,13 +103,15 @@ impl Folder {
     }
 
     /// Writes the run as it stands, to go on from.
-    pub fn save(&self, run: &Run) -> Result<()> {
+    pub fn save(&mut self, run: &Run) -> Result<()> {
+        self.save_split()?;
         let path = self.file(Kept::Last);
         files::replace(&path, |out| run.checkpoint().write(&path, out)).map(drop)
     }
 
     /// Writes the network as it is after the last epoch, with its description and its card: the folder is a model.
-    pub fn save_model(&self, run: &Run) -> Result<()> {
+    pub fn save_model(&mut self, run: &Run) -> Result<()> {
+        self.save_split()?;
         let path = self.file(Kept::Best);
         let Recipe { config, protocol, .. } = &run.state().recipe;
         let description = hf::config_json(config, protocol, Some(run.classes()));
@@ -110,10 +123,12 @@ impl Folder {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// Writes which images are on which side.
-    pub fn save_split(&self, split: &str) -> Result<()> {
-        let path = self.path.join(Self::SPLIT);
-        files::replace(&path, |out| out.write_all(split.as_bytes()).map_err(Error::io("write", &path)))
+    /// Writes which images are on which side, once.
+    fn save_split(&mut self) -> Result<()> {
+        let Some(split) = &self.split else { return Ok(()) };
+        files::write(&self.path.join(Self::SPLIT), split.as_bytes())?;
+        self.split = None;
+        Ok(())
     }
 }
 

@@ -24,7 +24,7 @@ mod tensorboard;
 mod torch7;
 
 pub use augment::{Augmentation, RandomResizedCrop, RandomSizedCrop, Shift};
-pub use check::{check, check_images};
+pub use check::{check, check_images, shared};
 pub use checkpoint::{Checkpoint, Origin, Position, State, Stored};
 pub use densenet_engine::train::initial_weights;
 pub use draws::{Draws, Random};

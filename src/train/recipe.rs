@@ -125,6 +125,20 @@ impl Recipe {
         Schedule { rate: self.rate, warm_up: (self.warm_up * steps) as u64, curve }
     }
 
+    /// Refuses numbers that make no sense, as a checkpoint may hold them that was not written here.
+    pub(super) fn check(&self) -> Result<()> {
+        let counts = [("epochs", self.epochs), ("batch", self.batch), ("warm_up", self.warm_up + 1)];
+        if let Some((name, count)) = counts.into_iter().find(|(_, count)| !(1..=1 << 16).contains(count)) {
+            return Err(Error::Usage(format!("{name} of {count}; from 1 to 65536 makes sense")));
+        }
+        if self.falls == Falls::Every(0) {
+            return Err(Error::Usage("a rate that falls after each 0 epochs".into()));
+        }
+        self.config.validate().map_err(|error| Error::Usage(error.to_string()))?;
+        Protocol::from_text(&self.protocol.to_text())?;
+        Augmentation::named(&self.augmentation.to_string()).map(drop)
+    }
+
     /// What it says, for people: names and values. What is not used is left out.
     pub fn rows(&self) -> Vec<(String, String)> {
         let optimiser = match self.optimiser {
@@ -157,6 +171,9 @@ impl Recipe {
             ("longest gradient", self.clip.map(|clip| clip.to_string())),
             ("weights averaged, share kept", self.average.map(|share| share.to_string())),
             ("classes", self.class_weights.as_ref().map(|_| "balanced".to_owned())),
+            ("norms and biases", unless(self.decay_norms, "no weight decay".to_owned())),
+            ("ends after epochs without a better one", self.patience.map(|epochs| epochs.to_string())),
+            ("error measured on", unless(!self.ten_crop, "ten crops".to_owned())),
             ("augmentation", Some(self.augmentation.to_string())),
         ];
         rows.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()

@@ -101,6 +101,12 @@ impl Run {
             }
             learner.restore(tensors, state.position.progress())?;
         }
+        let Position { step, images, .. } = state.position;
+        if images != training.len().min(step.saturating_mul(state.recipe.batch)) {
+            return Err(Error::Usage(format!(
+                "the checkpoint is at {images} images after {step} steps, which cannot be"
+            )));
+        }
         state.data_sha256 = data;
         Ok(Self { state, threads, learner, transform, validated, training, validation, since: Instant::now() })
     }
@@ -129,6 +135,10 @@ impl Run {
         let (validation_loss, score) = self.validate()?;
         self.clock();
         let epoch = self.state.done() + 1;
+        if !validation_loss.is_finite() {
+            let source = densenet_engine::Error::Diverged("validation loss");
+            return Err(Error::Diverged { epoch, step: self.state.position.step, source });
+        }
         let Position { rate, loss, wrong, images, .. } = self.state.position;
         let share = |sum: f64| sum / images as f64;
         let epoch = Epoch {

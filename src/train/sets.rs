@@ -61,6 +61,10 @@ impl Choice {
                 };
                 (labelled, parts, groups)
             }
+            None if self.reading != Reading::default() => {
+                let reason = "--group, --classes and --uncertain are for labels from a CSV file; --labels FILE.csv";
+                return Err(Error::Usage(reason.into()));
+            }
             None => match pair::open(None, root)? {
                 (training, None) => {
                     let training = Labelled::from(training);

@@ -46,6 +46,17 @@ impl Source {
         }
     }
 
+    /// With the split of the run's folder, wherever that lies now.
+    #[must_use]
+    pub fn with_split(self, split: &Path) -> Self {
+        match self {
+            Self::Chosen(choice) if choice.split.is_some() && split.is_file() => {
+                Self::Chosen(Choice { split: Some(split.to_owned()), ..choice })
+            }
+            other => other,
+        }
+    }
+
     /// What the images are called: the data set's name, or the last part of their path.
     pub fn name(&self) -> String {
         match self {

@@ -47,15 +47,20 @@ impl Events {
     }
 }
 
-/// Removes all event files from a folder.
+/// All event files of a folder; none where there is no folder.
+pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(Error::io("read", folder))?,
+    };
+    let paths = entries.map(|entry| Ok(entry.map_err(Error::io("read", folder))?.path()));
+    let paths = paths.collect::<Result<Vec<_>>>()?.into_iter();
+    Ok(paths.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX))).collect())
+}
+
+/// Removes them.
 pub(super) fn remove(folder: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(folder).map_err(Error::io("read", folder))? {
-        let path = entry.map_err(Error::io("read", folder))?.path();
-        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX)) {
-            std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
-        }
-    }
-    Ok(())
+    files(folder)?.iter().try_for_each(|path| std::fs::remove_file(path).map_err(Error::io("remove", path)))
 }
 
 /// The first event of a file.

@@ -189,7 +189,7 @@ impl Trainer {
         weights.all = weights.replaced(&weights.all, &trained)?;
         progress.updates += 1;
         if let (Some(share), Some((average, statistics))) = (options.average, average) {
-            *average = ((&*average * share)? + (&weights.all * (1.0 - share))?)?;
+            *average = (&*average + ((&weights.all - &*average)? * (1.0 - share))?)?;
             *statistics = ((&*statistics * share)? + (&running.all * (1.0 - share))?)?;
         }
         Ok(length)
