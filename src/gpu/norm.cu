@@ -6,6 +6,7 @@ typedef unsigned long long count;
 // Of a block; norm.rs launches that many.
 #define THREADS 256
 
+#ifndef ON_CPU
 struct f16 {
     unsigned short bits;
     __device__ operator float() const {
@@ -15,6 +16,7 @@ struct f16 {
     }
     __device__ void operator=(float value) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value)); }
 };
+#endif
 
 struct bf16 {
     unsigned short bits;
