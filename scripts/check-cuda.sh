@@ -9,7 +9,7 @@ if command -v nvcc >/dev/null; then
         nvcc --ptx -arch=sm_80 -o /dev/null "$source"
     done
 else
-    home=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/cuda-standin
+    home=$(realpath -m "${CARGO_TARGET_DIR:-target}")/cuda-standin
     mkdir -p "$home/bin" "$home/include"
     install -m 755 scripts/nvcc-standin.sh "$home/bin/nvcc"
 
