@@ -1,5 +1,6 @@
 //! Kernels of our own for CUDA, compiled by NVRTC when they are first launched.
 
-mod affine_relu;
+mod launch;
+mod norm;
 
-pub(crate) use affine_relu::affine_relu;
+pub(crate) use norm::{affine_relu, gated};

@@ -67,20 +67,27 @@ impl Norm {
     /// From the gradient by z to that by x, γ and β, where z is what [`relu`](Self::relu) made of x.
     pub(super) fn backward(&self, x: &Tensor, z: &Tensor, gradient: &Tensor) -> Result<NormGradient> {
         let scale = &self.affine.scale;
-        let dtype = scale.dtype();
-        let open = (z.gt(0.0)?.to_dtype(dtype)? * gradient.to_dtype(dtype)?)?; // d (C, M)
         let count = x.dim(1)? as f64;
-        let bias = open.sum_keepdim(1)?; // S1
-        let weight = (&open * self.standard(x)?)?.sum_keepdim(1)?; // S2
+        let [sum, weight, bias] = self.gated(x, z, gradient)?;
         Ok(NormGradient {
-            x: Deferred {
-                sum: open.broadcast_mul(scale)?.to_dtype(x.dtype())?,
-                mean: ((scale * &bias)? / count)?,
-                along: ((scale * &weight)? / count)?,
-            },
+            x: Deferred { sum, mean: ((scale * &bias)? / count)?, along: ((scale * &weight)? / count)? },
             weight: weight.squeeze(1)?,
             bias: bias.squeeze(1)?,
         })
+    }
+
+    /// With d the gradient by z where the ReLU was open: scale·d (C, M), and the sums of d·x̂ and of d, (C, 1).
+    fn gated(&self, x: &Tensor, z: &Tensor, gradient: &Tensor) -> Result<[Tensor; 3]> {
+        let scale = &self.affine.scale;
+        #[cfg(feature = "cuda")]
+        if crate::model::affine::has_kernels(x) {
+            let Moments { mean, inverse, .. } = &self.moments;
+            return crate::gpu::gated(x, gradient, [scale, &self.affine.shift, mean, inverse]);
+        }
+        let dtype = scale.dtype();
+        let open = (z.gt(0.0)?.to_dtype(dtype)? * gradient.to_dtype(dtype)?)?; // d
+        let weight = (&open * self.standard(x)?)?.sum_keepdim(1)?;
+        Ok([open.broadcast_mul(scale)?.to_dtype(x.dtype())?, weight, open.sum_keepdim(1)?])
     }
 
     /// x̂ = (x - μ)·r, (C, M).
