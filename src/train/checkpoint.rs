@@ -237,7 +237,9 @@ pub(super) fn fingerprint(training: &Labelled, validation: &Labelled) -> String 
         bytes.extend(dataset.classes.join("\n").into_bytes());
         for sample in &dataset.samples {
             let names: Vec<_> = Path::new(&sample.id).components().rev().take(2).collect();
-            names.iter().for_each(|name| bytes.extend(name.as_os_str().as_encoded_bytes()));
+            for name in names {
+                bytes.extend(name.as_os_str().as_encoded_bytes());
+            }
             bytes.push(0);
         }
         match targets {
