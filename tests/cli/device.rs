@@ -1,9 +1,12 @@
 //! The device that commands compute on.
 
-use crate::run::{path, run};
+use crate::run::run;
 
 /// Every command that computes, on a model that is there.
+#[cfg(not(any(feature = "cuda", feature = "metal")))]
 fn commands(model: &str) -> Vec<Vec<String>> {
+    use crate::run::path;
+
     let (image, reference) = (path("jpeg/rgb.jpg"), path("pytorch/tiny_64.ref.safetensors"));
     let commands = [
         vec!["classify", model, &image],
