@@ -224,6 +224,7 @@ fn what_cannot_be_learnt_from_is_named_before_the_first_step() {
         ("good", &["--labels", &value], 5, "value.csv"),
         ("good", &["--freeze", "block9"], 2, "no part \"block9\" to freeze"),
         ("good", &["--lr-of", "block9=2"], 2, "block9"),
+        ("good", &["--group", "patient"], 2, "--labels FILE.csv"),
         ("nowhere", &[], 5, "nowhere"),
         ("good", &["--out", &taken], 4, "model.safetensors exists"),
     ] {
@@ -241,4 +242,41 @@ fn what_cannot_be_learnt_from_is_named_before_the_first_step() {
         assert!(!out.exists(), "{data:?}");
     }
     assert_eq!(std::fs::read(root.join("taken/model.safetensors")).unwrap(), b"mine");
+}
+
+#[test]
+fn a_run_that_was_moved_goes_on_with_its_split_and_only_with_its_images() {
+    let folder = tempfile::tempdir().unwrap();
+    images(&folder.path().join("images"), 10);
+    let common = ["--batch-size", "8", "--patience", "9"];
+    let straight = finetune(folder.path(), "images", &[&common[..], &["--epochs", "2"]].concat());
+    assert_eq!(straight.code, 0, "{}", straight.stderr);
+    std::fs::rename(folder.path().join("out"), folder.path().join("moved")).unwrap();
+    std::fs::rename(folder.path().join("images"), folder.path().join("elsewhere")).unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (moved, data) = (path("moved"), path("elsewhere"));
+    let outcome = run(folder.path(), &["train", "--resume", &moved, "--data", &data, "--format", "json"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert_eq!(json(&outcome.stdout)["best"]["error"], json(&straight.stdout)["best"]["error"]);
+    // As many other images of the same classes are not those.
+    std::fs::rename(folder.path().join("elsewhere/down/03.png"), folder.path().join("elsewhere/down/93.png")).unwrap();
+    let split = folder.path().join("moved/split.csv");
+    let text = std::fs::read_to_string(&split).unwrap().replace("down/03.png", "down/93.png");
+    std::fs::write(&split, text).unwrap();
+    let outcome = run(folder.path(), &["train", "--resume", &moved, "--data", &data]);
+    assert_eq!(outcome.code, 2, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("are not those that the checkpoint was trained on"), "{}", outcome.stderr);
+    // Classes in another order would be another classifier's.
+    let pair = folder.path().join("pair");
+    for part in ["train", "val"] {
+        for (from, to) in [("across", "z"), ("down", "y"), ("slanted", "x")] {
+            images(&folder.path().join("made"), 3);
+            std::fs::create_dir_all(pair.join(part)).unwrap();
+            std::fs::rename(folder.path().join("made").join(from), pair.join(part).join(to)).unwrap();
+        }
+    }
+    let network =
+        ["--arch", "densenet-40-12", "--n-classes", "3", "--data", pair.to_str().unwrap(), "--retrain", &moved];
+    let outcome = run(folder.path(), &[&["train", "--dataset", "imagenet", "--no-check"], &network[..]].concat());
+    assert!(outcome.stderr.contains("--reset-classifier begins a new classifier"), "{}", outcome.stderr);
 }

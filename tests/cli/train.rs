@@ -358,3 +358,72 @@ fn the_paper_s_preset_learns_data_of_cifar_s_form_at_either_memory_level() {
     });
     assert!(outcomes[0] == outcomes[1]);
 }
+
+#[test]
+fn averaged_weights_are_what_is_measured_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = [
+        "--average",
+        "0.98",
+        "--optimiser",
+        "adamw",
+        "--lr",
+        "0.002",
+        "--warm-up",
+        "1",
+        "--clip",
+        "1",
+        "--format",
+        "json",
+    ];
+    let outcome = train(folder.path(), "out", &more);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let result = json(&outcome.stdout);
+    assert_eq!(result["recipe"]["optimiser"], "adamw");
+    for which in ["best", "last"] {
+        let file = result[which]["file"].as_str().unwrap();
+        let measured = json(&run(folder.path(), &["eval", file, "--data", "digits", "--format", "json"]).stdout);
+        assert_eq!(measured["top1_wrong"], result[which]["error"]["wrong"], "{which}");
+    }
+    // The raw weights, their average, a mean and a mean square of each.
+    let last = tensors(&folder.path().join("out/last.safetensors"));
+    let of = |kind: &str| last.keys().filter(|name| name.starts_with(kind)).count();
+    assert_eq!(
+        (of("average."), of("optimiser.mean."), of("optimiser.mean_square."), last.len()),
+        (107, 65, 65, 2 * 107 + 2 * 65)
+    );
+    assert_ne!(last["average.classifier.bias"], last["classifier.bias"]);
+}
+
+#[test]
+fn a_checkpoint_of_numbers_that_make_no_sense_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(train(folder.path(), "out", &[]).code, 0);
+    let path = folder.path().join("out/last.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let text = String::from_utf8(bytes[8..8 + header].to_vec()).unwrap();
+    for (from, to, says) in [
+        (r#"\"batch\":64"#, r#"\"batch\":0 "#, "batch of 0"),
+        (r#"\"growth_rate\":8"#, r#"\"growth_rate\":0"#, "growth_rate is 0"),
+        (r#"\"step\":0"#, r#"\"step\":9"#, "which cannot be"),
+        (r#"\"seed\":0"#, r#"\"sad\":0 "#, "missing field `seed`"),
+        (r#"\"training\":"#, r#"\"trainink\":"#, "no checkpoint of a run"),
+    ] {
+        // `training` is a name of the header, and the rest stands in a string of it.
+        let (from, to) = if from.contains("training") {
+            (from.replace('\\', ""), to.replace('\\', ""))
+        } else {
+            (from.to_owned(), to.to_owned())
+        };
+        assert!(text.contains(&from), "{from}");
+        let changed = text.replacen(&from, &to, 1);
+        let mut file = (changed.len() as u64).to_le_bytes().to_vec();
+        file.extend(changed.bytes());
+        file.extend(&bytes[8 + header..]);
+        std::fs::write(&path, file).unwrap();
+        let outcome = run(folder.path(), &["train", "--resume", folder.path().join("out").to_str().unwrap()]);
+        let errors: Vec<_> = outcome.stderr.lines().filter(|line| line.starts_with("densenet-zoo: ")).collect();
+        assert!(matches!(outcome.code, 2 | 5) && errors.len() == 1 && errors[0].contains(says), "{}", outcome.stderr);
+    }
+}

@@ -35,7 +35,7 @@ pub(crate) fn gives(model: &Path, image: &str, output: &str) -> Config {
     let model = Store::open(&[]).unwrap().model(model.to_str().unwrap(), &mut densenet_registry::Silent).unwrap();
     let (convolutions, precision) = (Convolutions::Exact, Precision::F32);
     // Two to three units in the last place of the largest output.
-    let x = Tensor::from_slice(&images, (1, 3, size.0, size.1), &Device::Cpu).unwrap();
+    let x = Tensor::from_slice(&images, ((), 3, size.0, size.1), &Device::Cpu).unwrap();
     let found: Vec<f32> = model
         .network(&Device::Cpu, DType::F32)
         .unwrap()
