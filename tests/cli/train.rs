@@ -45,8 +45,8 @@ fn a_seed_gives_the_same_networks_for_any_threads_and_memory_level() {
     train(folder.path(), "other", &["--seed", "1"]);
     let [one, two, other] = ["one", "two", "other"].map(|out| files(&folder.path().join(out)));
     assert!(one == two && one[1] != other[1]);
-    // Weights, statistics, and a momentum of each weight.
-    assert_eq!((one[0].len(), one[1].len()), (107, 107 + 65));
+    // Weights and statistics, their averages, and a momentum of each weight.
+    assert_eq!((one[0].len(), one[1].len()), (107, 2 * 107 + 65));
     // Of either run, all but the times.
     let figures = ["one", "two"].map(|out| {
         let text = std::fs::read_to_string(folder.path().join(out).join("metrics.jsonl")).unwrap();
