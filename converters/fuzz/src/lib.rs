@@ -44,7 +44,7 @@ fn raw(source: &Source) -> Result<(), Error> {
     let checkpoint = read(source)?;
     drop(checkpoint.tree());
     let mut out = Vec::new();
-    write_raw(&checkpoint, source.sha256(), &mut out)?;
+    write_raw(&checkpoint, source, &mut out)?;
     let written = SafeTensors::deserialize(&out).expect("what is written is safetensors");
     assert_eq!(written.len(), checkpoint.tensors().len(), "a name is written twice");
     for named in checkpoint.tensors() {
