@@ -1,7 +1,7 @@
 //! The one way from MODEL to weights: a name in the catalogue, or a path to any checkpoint. It alone joins catalogue,
 //! cache and converters.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -57,6 +57,8 @@ pub struct Source {
     pub format: &'static str,
     /// Its sha256.
     pub sha256: String,
+    /// The sha256 of the files that were read beside it, by their names.
+    pub files: BTreeMap<String, String>,
 }
 
 /// What was verified.
@@ -248,7 +250,7 @@ impl Store {
                 .collect::<Result<_>>()?;
             let sha256 = conversion.source_sha256.clone();
             // A converted file names the one that it came from.
-            let origin = conversion.origin_sha256.as_deref().unwrap_or(&sha256);
+            let (origin, _) = conversion.origin();
             let published = self.known(origin).map(|weight| weight.published.clone()).unwrap_or_default();
             // The file's own word goes before the folder's.
             let (protocol, stated) = match folder.as_ref().and_then(|folder| folder.protocol.clone()) {
@@ -263,7 +265,12 @@ impl Store {
                 protocol,
                 protocol_stated: stated,
                 published,
-                source: Source { path: path.to_owned(), format: conversion.format.name(), sha256 },
+                source: Source {
+                    path: path.to_owned(),
+                    format: conversion.format.name(),
+                    sha256,
+                    files: conversion.metadata.source_files,
+                },
                 config: conversion.config,
                 tensors,
             })

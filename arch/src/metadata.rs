@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::{Config, Head, Protocol, Rounding, Task};
@@ -27,6 +28,8 @@ pub struct Metadata {
     pub source_format: Option<String>,
     /// The sha256 of that file, in lower-case hexadecimal.
     pub source_sha256: Option<String>,
+    /// The sha256 of the files that were read beside that one, by their names; where there are none, nothing is written.
+    pub source_files: BTreeMap<String, String>,
     /// What the outputs stand for; single-label is not written.
     pub task: Task,
     /// What a checkpoint of a run says beside its tensors, as JSON.
@@ -55,10 +58,11 @@ impl Metadata {
             ("eps", self.eps.map(|eps| format!("{eps:e}"))),
             ("format", Some("pt".to_owned())),
             ("head", self.head.map(|head| head.name().to_owned())),
-            ("labels", self.labels.as_ref().and_then(|labels| serde_json::to_string(labels).ok())),
+            ("labels", self.labels.as_ref().and_then(json)),
             ("num_classes", self.num_classes.map(|classes| classes.to_string())),
             ("pooling", self.pooling.map(|pooling| pooling.name().to_owned())),
             ("protocol", self.protocol.as_ref().map(Protocol::to_text)),
+            ("source_files", json(&self.source_files).filter(|_| !self.source_files.is_empty())),
             ("source_format", self.source_format.clone()),
             ("source_sha256", self.source_sha256.clone()),
             ("task", Some(self.task).filter(|&task| task != Task::default()).map(|task| task.name().to_owned())),
@@ -107,6 +111,11 @@ impl Metadata {
             })?,
             source_format: text("source_format"),
             source_sha256: text("source_sha256"),
+            source_files: parse("source_files", lookup("source_files"), |text| {
+                serde_json::from_str(text)
+                    .map_err(|_| "a JSON object of names with their sha256 is expected".to_owned())
+            })?
+            .unwrap_or_default(),
             task: parse("task", lookup("task"), |text| {
                 Task::from_name(text).ok_or_else(|| "single-label or multi-label is expected".to_owned())
             })?
@@ -126,6 +135,10 @@ impl Metadata {
             ..config
         }
     }
+}
+
+fn json<T: Serialize>(value: &T) -> Option<String> {
+    serde_json::to_string(value).ok()
 }
 
 fn shorten(text: &str) -> String {
@@ -152,6 +165,7 @@ mod tests {
             labels: Some(vec!["normal".into(), "\"pneumonia\", é".into()]),
             source_format: Some("torch7".into()),
             source_sha256: Some("00".repeat(32)),
+            source_files: BTreeMap::from([("m-symbol.json".into(), "11".repeat(32))]),
             task: Task::MultiLabel,
             tool: Some("densenet-zoo 0.1.0".into()),
             training: Some("{}".into()),
@@ -160,7 +174,8 @@ mod tests {
         assert_eq!(map["eps"], "1.001e-5");
         assert_eq!((map["head"].as_str(), map["pooling"].as_str()), ("softmax", "ceil"));
         assert_eq!((map["format"].as_str(), map["task"].as_str()), ("pt", "multi-label"));
-        assert!(!Metadata::default().to_map().contains_key("task"));
+        assert_eq!(map["source_files"], format!("{{\"m-symbol.json\":\"{}\"}}", "11".repeat(32)));
+        assert_eq!(Metadata::default().to_map().into_keys().collect::<Vec<_>>(), ["format"]);
         assert_eq!(read(&map), Ok(full));
     }
 

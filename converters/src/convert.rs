@@ -1,6 +1,6 @@
 //! From a checkpoint of any format to a complete network under torchvision's names.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 
 use densenet_arch::{Config, Metadata, Protocol, Role, Rounding, Task, recognise};
@@ -64,6 +64,8 @@ pub struct Conversion<'a> {
     pub made_by: Option<String>,
     /// sha256 of the file that the source itself was converted from, if its metadata says so.
     pub origin_sha256: Option<String>,
+    /// sha256 of the files that were read beside that one, by their names.
+    pub origin_files: BTreeMap<String, String>,
     /// The network's tensors by torchvision's names, in its order. Complete only if the report says so.
     pub tensors: Vec<NamedTensor<'a>>,
     /// What became of every tensor.
@@ -71,6 +73,14 @@ pub struct Conversion<'a> {
 }
 
 impl Conversion<'_> {
+    /// sha256 of the first file that these weights are known to come from, and of those that were read beside it.
+    pub fn origin(&self) -> (&str, &BTreeMap<String, String>) {
+        match &self.origin_sha256 {
+            Some(sha256) => (sha256, &self.origin_files),
+            None => (&self.source_sha256, &self.metadata.source_files),
+        }
+    }
+
     /// Writes safetensors and returns their sha256. The same source and options give the same bytes. Damage that only the
     /// data shows is found here, when some of it is written already: write where it can be taken back.
     pub fn write(&self, out: &mut dyn Write) -> Result<String, Error> {
@@ -85,10 +95,11 @@ const TOP: &str = "classifier.";
 pub const TOOL: &str = concat!("densenet-zoo ", env!("CARGO_PKG_VERSION"));
 
 /// What the metadata says of any file that is written here.
-pub(crate) fn source_metadata(format: Format, sha256: &str) -> Metadata {
+pub(crate) fn source_metadata(format: Format, source: &Source) -> Metadata {
     Metadata {
         source_format: Some(format.name().to_owned()),
-        source_sha256: Some(sha256.to_owned()),
+        source_sha256: Some(source.sha256().to_owned()),
+        source_files: source.sha256_beside(),
         tool: Some(TOOL.to_owned()),
         ..Metadata::default()
     }
@@ -131,14 +142,13 @@ pub fn convert<'a>(source: &'a Source, options: &Options) -> Result<Conversion<'
     let usual = mapping.protocol.unwrap_or(protocol);
     let (tensors, report) = account(&config, mapping, options)?;
 
-    let origin_sha256 = stated.source_sha256;
+    let (origin_sha256, origin_files) = (stated.source_sha256, stated.source_files);
     let own = options.protocol.clone().or(stated.protocol);
     let protocol_stated = own.is_some();
     let protocol = match own {
         Some(protocol) => protocol,
         None => Protocol::named(usual).map_err(|error| Error::Layout(error.to_string()))?,
     };
-    let source_sha256 = source.sha256().to_owned();
     let metadata = Metadata {
         architecture: Some(config.name()),
         num_classes: Some(config.num_classes).filter(|_| !options.no_top),
@@ -149,7 +159,7 @@ pub fn convert<'a>(source: &'a Source, options: &Options) -> Result<Conversion<'
         protocol: Some(protocol.clone()),
         labels: options.labels.clone().or(stated.labels),
         task: options.task.unwrap_or(stated.task),
-        ..source_metadata(checkpoint.format(), &source_sha256)
+        ..source_metadata(checkpoint.format(), source)
     };
     Ok(Conversion {
         format: checkpoint.format(),
@@ -157,9 +167,10 @@ pub fn convert<'a>(source: &'a Source, options: &Options) -> Result<Conversion<'
         metadata,
         protocol,
         protocol_stated,
-        source_sha256,
+        source_sha256: source.sha256().to_owned(),
         made_by: stated.tool,
         origin_sha256,
+        origin_files,
         tensors,
         report,
     })

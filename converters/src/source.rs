@@ -1,5 +1,6 @@
 //! The bytes of one file, with what is found out about them once.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::OnceLock;
 
@@ -83,6 +84,11 @@ impl<'b> Source<'b> {
     /// All files beside this one.
     pub(crate) fn neighbours(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> {
         self.beside.iter().map(|(name, bytes)| (name.as_str(), *bytes))
+    }
+
+    /// The sha256 of all files beside this one, in lower-case hexadecimal, by their names.
+    pub fn sha256_beside(&self) -> BTreeMap<String, String> {
+        self.neighbours().map(|(name, bytes)| (name.to_owned(), sha256(bytes))).collect()
     }
 
     /// Bytes of all files beside this one.

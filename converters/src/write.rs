@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::checkpoint::{Checkpoint, NamedTensor};
 use crate::convert::source_metadata;
 use crate::error::Error;
+use crate::source::Source;
 use crate::storage::Storage;
 use crate::tensor::{DType, Tensor};
 
@@ -93,10 +94,10 @@ pub(crate) fn write(
     Ok(hex(out.sha256.finalize().as_ref()))
 }
 
-/// Writes every tensor of a checkpoint under its own name, whatever it is, and returns the output's sha256.
-pub fn write_raw(checkpoint: &Checkpoint, source_sha256: &str, out: &mut dyn Write) -> Result<String, Error> {
+/// Writes every tensor of the source's checkpoint under its own name, whatever it is, and returns the output's sha256.
+pub fn write_raw(checkpoint: &Checkpoint, source: &Source, out: &mut dyn Write) -> Result<String, Error> {
     checkpoint.has_tensors()?;
-    let metadata = source_metadata(checkpoint.format(), source_sha256).to_map();
+    let metadata = source_metadata(checkpoint.format(), source).to_map();
     write(&metadata, checkpoint.tensors(), out)
 }
 

@@ -91,8 +91,12 @@ fn preprocessing(protocol: &Protocol, assumed: &str) -> String {
 }
 
 fn source(conversion: &Conversion, sha256: &str, weight: Option<&Weight>) -> String {
-    let origin = conversion.origin_sha256.as_deref().unwrap_or(&conversion.source_sha256);
-    let mut text = format!("- made from: sha256 `{origin}`\n- {}: sha256 `{sha256}`\n", hf::WEIGHTS);
+    let (origin, beside) = conversion.origin();
+    let mut text = format!("- made from: sha256 `{origin}`\n");
+    for (name, sha256) in beside {
+        _ = writeln!(text, "- with {name}: sha256 `{sha256}`");
+    }
+    _ = writeln!(text, "- {}: sha256 `{sha256}`", hf::WEIGHTS);
     match weight {
         Some(weight) => {
             weight.file.urls.iter().for_each(|url| _ = writeln!(text, "- address: {url}"));

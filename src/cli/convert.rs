@@ -182,7 +182,7 @@ impl Convert {
     fn raw(&self, input: &Input, target: &Target) -> Result<()> {
         let wrap = |source| Error::Checkpoint { path: self.input.clone(), source };
         let checkpoint = read_checkpoint(&input.source).map_err(wrap)?;
-        let sha256 = self.write(target, input, |out| write_raw(&checkpoint, input.source.sha256(), out))?;
+        let sha256 = self.write(target, input, |out| write_raw(&checkpoint, &input.source, out))?;
         let names: Vec<_> = checkpoint.tensors().iter().map(|named| &named.name).collect();
         let mut json = self.json(&input.source, checkpoint.format().name(), target, &sha256);
         json["tensors"] = json!(names);
@@ -195,8 +195,7 @@ impl Convert {
         let conversion = convert(&self.input, &input.source, options)?;
         complete(&self.input, &conversion, self.allow_unused)?;
         let sha256 = if let Target::Folder(folder) = target {
-            let origin = conversion.origin_sha256.as_deref().unwrap_or(&conversion.source_sha256);
-            output::write_folder(folder, (&self.input, input), &conversion, store.known(origin))?
+            output::write_folder(folder, (&self.input, input), &conversion, store.known(conversion.origin().0))?
         } else {
             self.write(target, input, |out| conversion.write(out))?
         };
@@ -242,6 +241,7 @@ impl Convert {
             "input": self.input,
             "format": format,
             "source_sha256": source.sha256(),
+            "source_files": source.sha256_beside(),
             "output": target.show(),
             "sha256": sha256,
         })

@@ -86,7 +86,7 @@ impl Export {
         input::open(path, |input| {
             let conversion = convert(path, &input.source, &options)?;
             complete(path, &conversion, true)?;
-            let origin = conversion.origin_sha256.as_deref().unwrap_or(&conversion.source_sha256);
+            let (origin, _) = conversion.origin();
             // A name that is no path came from the catalogue, which may not know the whole digest.
             let named = || store.catalogue.find(&self.model).ok().filter(|_| !Path::new(&self.model).exists());
             let weight = store.known(origin).or_else(named);
@@ -197,6 +197,7 @@ fn metadata(model: &Model) -> Metadata {
         },
         source_format: Some(model.source.format.to_owned()),
         source_sha256: Some(model.source.sha256.clone()),
+        source_files: model.source.files.clone(),
         task: model.task,
         tool: Some(TOOL.to_owned()),
         ..Metadata::default()

@@ -46,6 +46,7 @@ impl Inspect {
             return output::print_json(&json!({
                 "format": checkpoint.format().name(),
                 "sha256": input.source.sha256(),
+                "files": input.source.sha256_beside(),
                 "metadata": checkpoint.metadata(),
                 "names": names.iter().map(name_json).collect::<Vec<_>>(),
                 "tensors": tensors,
@@ -61,6 +62,8 @@ impl Inspect {
             output::thousands(total as u64),
             input.source.sha256(),
         )];
+        let beside = input.source.sha256_beside();
+        lines.extend(beside.iter().map(|(name, sha256)| format!("  with {name}, sha256 {sha256}")));
         for (key, value) in checkpoint.metadata().into_iter().flatten() {
             lines.push(format!("  {key} = {value}"));
         }

@@ -67,7 +67,7 @@ pub(crate) fn raw(name: &str) -> Tensors {
     let source = Source::new(&bytes);
     let mut out = Vec::new();
     let checkpoint = read(&source).unwrap_or_else(|error| panic!("{name}: {error}"));
-    write_raw(&checkpoint, source.sha256(), &mut out).unwrap();
+    write_raw(&checkpoint, &source, &mut out).unwrap();
     tensors(&out)
 }
 

@@ -13,6 +13,8 @@ use densenet_zoo::store::Store;
 use super::{bytes, tensors, written};
 use crate::run::{path, run};
 
+const SYMBOL: &str = "d27dd6cd28f3590530d576ef1f96ad5776ec687480174e36723a82d9fd476e96";
+
 /// (images, channels, height, width), also of an image whose channels come last.
 fn input(name: &str) -> (Vec<f32>, (usize, usize)) {
     let (shape, values) = npy::read_f32(&bytes(name)).unwrap();
@@ -135,6 +137,46 @@ fn mxnet_takes_eps_and_rounding_from_its_symbol() {
     let differ =
         "their outputs will differ: they add 1e-5 to the variances where it is 1e-4; their poolings round down where";
     assert!(outcome.stderr.contains(differ), "{}", outcome.stderr);
+}
+
+/// The digests are those of coreutils' sha256sum.
+#[test]
+fn what_was_read_beside_a_file_is_named_by_its_digest() {
+    let model = "mxnet/densenet-tiny-0000.params";
+    let beside = serde_json::json!({ "densenet-tiny-symbol.json": SYMBOL });
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        let outcome = run(folder.path(), arguments);
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        serde_json::from_str(&outcome.stdout).unwrap()
+    };
+    let inspect = |file: &str| json(&["inspect", file, "--format", "json"]);
+    let named = |file: &str| -> serde_json::Value {
+        serde_json::from_str(inspect(file)["metadata"]["source_files"].as_str().unwrap()).unwrap()
+    };
+    assert_eq!(inspect(&path(model))["files"], beside);
+    let text = run(folder.path(), &["inspect", &path(model)]).stdout;
+    assert!(text.contains(&format!("  with densenet-tiny-symbol.json, sha256 {SYMBOL}\n")), "{text}");
+
+    let (whole, raw, onnx) = (at("whole.safetensors"), at("raw.safetensors"), at("whole.onnx"));
+    let report = json(&["convert", &path(model), "-o", &whole, "--report", "json"]);
+    assert_eq!(report["source_files"], beside);
+    json(&["convert", &path(model), "-o", &raw, "--raw", "--report", "json"]);
+    json(&["export", &path(model), "-o", &onnx, "--format", "json"]);
+    for written in [&whole, &raw, &onnx] {
+        assert_eq!(named(written), beside, "{written}");
+    }
+    // A card names them also where the model was converted before.
+    for (source, card) in [(path(model), "first"), (whole, "second")] {
+        json(&["convert", &source, "-o", &at(card), "--hf-folder", "--report", "json"]);
+        let text = std::fs::read_to_string(folder.path().join(card).join("README.md")).unwrap();
+        assert!(text.contains(&format!("- with densenet-tiny-symbol.json: sha256 `{SYMBOL}`\n")), "{text}");
+    }
+    // Where there are none, nothing is said of them.
+    let alone = at("alone.safetensors");
+    json(&["convert", &path("onnx/tiny_nofold.onnx"), "-o", &alone, "--report", "json"]);
+    assert_eq!(inspect(&alone)["metadata"]["source_files"], serde_json::Value::Null);
 }
 
 #[test]

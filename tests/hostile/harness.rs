@@ -75,7 +75,7 @@ impl Outcome {
         let (raw, first) = peak(|| {
             let source = Source::new(bytes);
             let checkpoint = read(&source)?;
-            write_raw(&checkpoint, source.sha256(), &mut io::sink())?;
+            write_raw(&checkpoint, &source, &mut io::sink())?;
             Ok(checkpoint.tensors().len())
         });
         let (converted, second) = peak(|| {
@@ -146,7 +146,7 @@ pub(crate) fn tensors(name: &str, bytes: &[u8]) -> Result<Tensors, Error> {
     let source = Source::new(bytes);
     let checkpoint = read(&source)?;
     let mut out = Vec::new();
-    write_raw(&checkpoint, "", &mut out)?;
+    write_raw(&checkpoint, &source, &mut out)?;
     let written =
         SafeTensors::deserialize(&out).unwrap_or_else(|error| panic!("{name}: what is written is wrong: {error}"));
     assert_eq!(written.len(), checkpoint.tensors().len(), "{name}: a name is written twice");

@@ -128,6 +128,9 @@ fn external_data_lie_beside_the_model_and_nowhere_else() {
     let files = [("data/w.bin".to_owned(), &[&[9; 4], &FOUR[..], &[9; 4]].concat()[..])];
     let source = Source::new(&model).with_neighbours(&files);
     assert_eq!(read(&source).expect("it is sound").tensors()[0].tensor.to_bytes().expect("it is there"), FOUR);
+    // Of 09 09 09 09, four floats and 09 09 09 09, by coreutils' sha256sum.
+    let digest = "cb1b9bc6f25e3fb99b7817bba21fe347fba06b8590bcedc81d286bf3724b63eb";
+    assert_eq!(source.sha256_beside().into_iter().collect::<Vec<_>>(), [("data/w.bin".to_owned(), digest.to_owned())]);
     for (offset, length) in [("12", "16"), ("0", "99"), ("18446744073709551615", "1"), ("99", "0")] {
         let model = of(&[("location", "data/w.bin"), ("offset", offset), ("length", length)]);
         let source = Source::new(&model).with_neighbours(&files);

@@ -18,7 +18,20 @@ fn seeds_of_the_fuzz_targets() {
     let names: Vec<_> = targets.iter().filter_map(|path| path.file_name()).collect();
     assert_eq!(
         names,
-        ["caffe", "hdf5", "legacy", "mxnet", "onnx", "pickle", "safetensors", "t7_ascii", "t7_binary", "tar", "zip"]
+        [
+            "caffe",
+            "hdf5",
+            "legacy",
+            "mxnet",
+            "npz",
+            "onnx",
+            "pickle",
+            "safetensors",
+            "t7_ascii",
+            "t7_binary",
+            "tar",
+            "zip"
+        ]
     );
     let mut size = 0;
     for target in &targets {

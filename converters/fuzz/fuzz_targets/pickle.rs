@@ -5,5 +5,5 @@ use densenet_converters_fuzz::{archive, run};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     run(bytes);
-    run(&archive(bytes));
+    run(&archive(&[("a/data.pkl", bytes), ("a/data/0", &[0; 16])]));
 });

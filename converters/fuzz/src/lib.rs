@@ -7,7 +7,8 @@
 
 use std::io;
 
-use densenet_converters::{DType, Error, Options, Source, convert, read, write_raw};
+use densenet_arch::Rounding;
+use densenet_converters::{DType, Error, Kernels, Layout, Options, Source, convert, read, write_raw};
 use safetensors::SafeTensors;
 
 /// An error is a line for a terminal.
@@ -20,10 +21,27 @@ pub fn run(bytes: &[u8]) {
         check(&error);
     }
     for options in [Options::default(), Options { dtype: Some(DType::F16), ..Options::default() }] {
-        let written = convert(&source, &options).and_then(|conversion| conversion.write(&mut io::sink()));
-        if let Err(error) = written {
-            check(&error);
+        converted(&source, &options);
+    }
+}
+
+/// The same for arrays of NumPy's, by every way that their names and kernels can be told.
+pub fn run_arrays(bytes: &[u8]) {
+    run(bytes);
+    let source = Source::new(bytes);
+    for layout in [Layout::Pytorch, Layout::Layers] {
+        for kernels in [Kernels::Tensorflow, Kernels::Theano] {
+            let (layout, kernels) = (Some(layout), Some(kernels));
+            let (eps, pooling) = (Some(1e-4), Some(Rounding::Ceil));
+            converted(&source, &Options { layout, kernels, eps, pooling, ..Options::default() });
         }
+    }
+}
+
+fn converted(source: &Source, options: &Options) {
+    let written = convert(source, options).and_then(|conversion| conversion.write(&mut io::sink()));
+    if let Err(error) = written {
+        check(&error);
     }
 }
 
@@ -33,18 +51,14 @@ pub fn run_beside(bytes: &[u8], name: &str) {
     run(bytes);
     let Some(at) = bytes.windows(MARK.len()).position(|window| window == MARK) else { return };
     let files = [(name.to_owned(), &bytes[at + MARK.len()..])];
-    let source = Source::new(&bytes[..at]).with_neighbours(&files);
-    let written = convert(&source, &Options::default()).and_then(|conversion| conversion.write(&mut io::sink()));
-    if let Err(error) = written {
-        check(&error);
-    }
+    converted(&Source::new(&bytes[..at]).with_neighbours(&files), &Options::default());
 }
 
 fn raw(source: &Source) -> Result<(), Error> {
     let checkpoint = read(source)?;
     drop(checkpoint.tree());
     let mut out = Vec::new();
-    write_raw(&checkpoint, source.sha256(), &mut out)?;
+    write_raw(&checkpoint, source, &mut out)?;
     let written = SafeTensors::deserialize(&out).expect("what is written is safetensors");
     assert_eq!(written.len(), checkpoint.tensors().len(), "a name is written twice");
     for named in checkpoint.tensors() {
@@ -61,18 +75,18 @@ fn check(error: &Error) {
     assert!(!text.chars().any(char::is_control), "an error with control characters: {text:?}");
 }
 
-/// A zip around a pickle and one storage, without checksums, which no fuzzer guesses.
-pub fn archive(pickle: &[u8]) -> Vec<u8> {
-    let members: [(&str, &[u8]); 2] = [("a/data.pkl", pickle), ("a/data/0", &[0; 16])];
+/// A zip without checksums, which no fuzzer guesses.
+pub fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
     let (mut bytes, mut directory) = (Vec::new(), Vec::new());
-    for (name, data) in members {
+    for &(name, data) in members {
         let (at, size) = ((bytes.len() as u32).to_le_bytes(), (data.len() as u32).to_le_bytes());
         // Method, time and checksum are 0 in the middle; then both sizes, the name's length and no extra field.
         let middle = [&[0; 10][..], &size, &size, &(name.len() as u16).to_le_bytes(), &[0; 2]].concat();
         bytes.extend([b"PK\x03\x04\x14\0\0\0", &middle[..], name.as_bytes(), data].concat());
         directory.extend([b"PK\x01\x02\x14\0\x14\0\0\0", &middle[..], &[0; 10], &at, name.as_bytes()].concat());
     }
+    let count = (members.len() as u16).to_le_bytes();
     let (start, size) = ((bytes.len() as u32).to_le_bytes(), (directory.len() as u32).to_le_bytes());
-    bytes.extend([&directory[..], b"PK\x05\x06\0\0\0\0\x02\0\x02\0", &size, &start, &[0; 2]].concat());
+    bytes.extend([&directory[..], b"PK\x05\x06\0\0\0\0", &count, &count, &size, &start, &[0; 2]].concat());
     bytes
 }
