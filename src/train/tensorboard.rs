@@ -47,12 +47,9 @@ impl Events {
     }
 }
 
-/// All event files of a folder; none where there is no folder.
+/// All event files of a folder; none where it cannot be read, which is said when it is made.
 pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(Error::io("read", folder))?,
-    };
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(Vec::new()) };
     let paths = entries.map(|entry| Ok(entry.map_err(Error::io("read", folder))?.path()));
     let paths = paths.collect::<Result<Vec<_>>>()?.into_iter();
     Ok(paths.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX))).collect())
