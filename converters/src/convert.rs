@@ -302,6 +302,18 @@ mod tests {
         assert_eq!(convert(&first, &stated).unwrap().metadata.labels, stated.labels);
     }
 
+    /// Gluon's BatchNorm adds 1e-5 unless told otherwise (MXNet 1.9.1, gluon/nn/basic_layers.py), and its zoo takes images as
+    /// torchvision does (gluon/model_zoo/vision/__init__.py).
+    #[test]
+    fn gluon_s_names_say_eps_and_protocol() {
+        let bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/mxnet/network")).unwrap();
+        let source = Source::new(&bytes);
+        let conversion = convert(&source, &Options::default()).unwrap();
+        assert!(conversion.report.is_complete(false), "{}", conversion.report);
+        assert_eq!((conversion.config.eps, conversion.config.pooling), (1e-5, Rounding::Floor));
+        assert_eq!(conversion.protocol.mean, [0.485, 0.456, 0.406]);
+    }
+
     #[test]
     fn another_architecture_is_checked_against_the_tensors() {
         let bytes = fixture("pytorch/tiny_zip.pt");

@@ -24,6 +24,7 @@ fn hdf5_that_leads_elsewhere_or_lies() {
         ("chunked", "a chunked array, which is not read; h5repack -l CONTI -f NONE makes it whole"),
         ("never_written", "its data were never written"),
         ("shape", "shape [1099511627776] repeats a storage of 16 bytes"),
+        ("doubling", "more than 65536 objects; refused"),
         ("cycle", "groups nest more than 24 deep; refused"),
         ("dense_group", "a group of the newest form, which is not read"),
     ] {
@@ -105,6 +106,14 @@ fn onnx_that_lies() {
     refused("no file", &of(external(&[])), "external data without a location");
     refused("an offset", &of(external(&[("location", "w"), ("offset", "-1")])), "offset is no number");
     refused("not there", &of(external(&[("location", "w.bin")])), "is not beside the model");
+    let many = (0..65)
+        .fold(Proto::default(), |graph, number| graph.message(5, external(&[("location", &number.to_string())])));
+    let text = neighbours(&onnx(many), "m.onnx").expect_err("65 files").to_string();
+    assert!(text.contains("its tensors lie in more than 64 files"), "{text}");
+    let entry = |number: u32| Proto::default().bytes(1, number.to_string().as_bytes());
+    let many = (0..257).fold(Proto::default(), |model, number| model.message(14, entry(number))).0;
+    let whole = onnx(Proto::default().message(5, tensor("w", &[4]).bytes(9, &FOUR)));
+    refused("metadata", &[whole, many].concat(), "more than 256 entries of metadata");
     // Maps that double: 2^40 channels in forty nodes.
     let concat = |from: &str, to: &str| {
         let node = Proto::default().bytes(1, from.as_bytes()).bytes(1, from.as_bytes());
@@ -113,10 +122,20 @@ fn onnx_that_lies() {
     let conv = Proto::default().bytes(1, b"x").bytes(1, b"w").bytes(2, b"0").bytes(4, b"Conv");
     let weight = tensor("w", &[1, 1, 3, 3]).bytes(9, &[0; 36]);
     let graph = Proto::default().message(5, weight).message(11, Proto::default().bytes(1, b"x")).message(1, conv);
-    let graph =
-        (0..40).fold(graph, |graph, number| graph.message(1, concat(&number.to_string(), &(number + 1).to_string())));
-    let text = exercise("doubling", &onnx(graph)).converted.expect_err("no network").to_string();
-    assert!(text.contains("it joins more maps than any network has"), "{text}");
+    let doubled = |times: usize| {
+        (0..times).fold(graph.clone(), |graph, number| {
+            graph.message(1, concat(&number.to_string(), &(number + 1).to_string()))
+        })
+    };
+    let fails = |graph: Proto, cause: &str| {
+        let text = exercise("doubling", &onnx(graph)).converted.expect_err("no network").to_string();
+        assert!(text.contains(cause), "{text}");
+    };
+    fails(doubled(40), "it joins more maps than any network has");
+    // The largest map that there may be, over and over.
+    let again = Proto::default().bytes(1, b"12").bytes(2, b"again").bytes(4, b"Concat");
+    let held = (0..260).fold(doubled(12), |graph, _| graph.message(1, again.clone()));
+    fails(held, "its maps are of more parts than any network's");
 }
 
 #[test]
@@ -171,6 +190,21 @@ fn external_data_lie_beside_the_model_and_nowhere_else() {
 }
 
 #[test]
+fn npz_that_lies() {
+    let _alone = alone();
+    let array = |header: &str| {
+        let len = (header.len() as u32).to_le_bytes();
+        zip(&[("w.npy", Member::Stored(&[b"\x93NUMPY\x02\0", &len[..], header.as_bytes(), &FOUR].concat()))])
+    };
+    let header = |shape: &str| format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
+    assert_eq!(exercise("sound", &array(&header("(4,)"))).raw.ok(), Some(1));
+    refused("a shape", &array(&header("(1099511627776,)")), "repeats a storage of 16 bytes");
+    refused("a negative size", &array(&header("(-4,)")), "its header says no shape that is read");
+    refused("a long header", &array(&(header("(4,)") + &" ".repeat(70_000))), "with a header too long");
+    refused("objects", &array(&header("(4,)").replace("<f4", "|O")), "its header says no descr that is read");
+}
+
+#[test]
 fn mxnet_that_lies() {
     let _alone = alone();
     assert_eq!(exercise("sound", &mxnet_small()).raw.ok(), Some(1));
@@ -185,6 +219,9 @@ fn mxnet_that_lies() {
         refused("a name's length", &with(24 + 44 + 8, count + 10), "are announced");
     }
     refused("a count", &with(16, 1 << 40), "1099511627776 are announced and");
+    // All there, and more than any network has.
+    let many = vec![("w", array(&[4], &FOUR)); 32_769];
+    refused("many arrays", &mxnet(&many), "32769 are announced and");
     let one = |array: Vec<u8>| mxnet(&[("w", array)]);
     refused("a size", &one(array(&[1 << 40], &FOUR)), "are announced");
     refused("sizes", &one(array(&[1 << 40, 1 << 40], &FOUR)), "are announced");
