@@ -111,3 +111,20 @@ fn header(cursor: &mut Cursor) -> Result<Header, Error> {
     }
     Ok((dtype, order, shape, is_fortran, cursor.at()))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::checkpoint::read;
+    use crate::source::Source;
+
+    /// numpy.savez of `asfortranarray(arange(6).reshape(2, 3))` as `>i2`.
+    #[test]
+    fn columns_first_and_high_bytes_first_become_rows_and_low_bytes() {
+        let bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/npz/kinds")).unwrap();
+        let source = Source::new(&bytes);
+        let checkpoint = read(&source).unwrap();
+        let turned = &checkpoint.tensors().iter().find(|named| named.name == "f").unwrap().tensor;
+        assert_eq!(turned.shape(), [2, 3]);
+        assert_eq!(*turned.to_bytes().unwrap(), *[0_i16, 1, 2, 3, 4, 5].map(i16::to_le_bytes).concat());
+    }
+}

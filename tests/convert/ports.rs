@@ -179,6 +179,28 @@ fn what_was_read_beside_a_file_is_named_by_its_digest() {
     assert_eq!(inspect(&alone)["metadata"]["source_files"], serde_json::Value::Null);
 }
 
+/// eps of 1e-3 and gammas that count as 1 are what MXNet's BatchNorm takes where it is told nothing (1.9.1, batch_norm-inl.h).
+#[test]
+fn mxnet_s_defaults_stand_in_for_what_a_symbol_leaves_out() {
+    let file = bytes("mxnet/densenet-tiny-0000.params");
+    let symbol = String::from_utf8(bytes("mxnet/densenet-tiny-symbol.json")).unwrap();
+    let weights = |symbol: &str| {
+        let beside = [("densenet-tiny-symbol.json".to_owned(), symbol.as_bytes())];
+        let source = Source::new(&file).with_neighbours(&beside);
+        let conversion = convert(&source, &Options::default()).unwrap();
+        assert!(conversion.report.is_complete(false), "{}", conversion.report);
+        let (_, _, weight) = tensors(&written(&conversion)).remove("features.norm5.weight").unwrap();
+        (conversion.config.eps, weight)
+    };
+    let ones = |weight: &[u8]| weight.as_chunks().0.iter().all(|&value| f32::from_le_bytes(value) == 1.0);
+    let (eps, stated) = weights(&symbol);
+    assert!(eps == 1e-4 && !ones(&stated));
+    let silent = symbol.replace("\"eps\": \"0.0001\", ", "").replace("\"fix_gamma\": \"False\", ", "");
+    assert!(!silent.contains("fix_gamma"));
+    let (eps, fixed) = weights(&silent);
+    assert!(eps == 1e-3 && ones(&fixed));
+}
+
 #[test]
 fn keras_of_every_age_and_kernel_order() {
     for (model, image, output, eps) in [

@@ -210,3 +210,23 @@ fn join<'v>(maps: impl Iterator<Item = Option<&'v Value>>) -> Result<Value, Stri
     }
     Ok(Value::Map(all))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// (x * w1 + b1) * w2 + b2 has a place for each; a third factor, or one behind the last summand, has none.
+    #[test]
+    fn a_norm_takes_two_scales_and_two_shifts() {
+        let statistics = || vec![("running_mean", "m".to_owned()), ("running_var", "v".to_owned())];
+        let mut run = Run { norms: vec![Norm { tensors: statistics(), eps: 1e-5 }], ..Run::default() };
+        for (op, tensor) in [(Op::Scale, "w1"), (Op::Shift, "b1"), (Op::Scale, "w2"), (Op::Shift, "b2")] {
+            run.affine(0, &op, tensor.to_owned()).unwrap();
+        }
+        let fields: Vec<_> = run.norms[0].tensors[2..].iter().map(|(field, name)| (*field, name.as_str())).collect();
+        assert_eq!(fields, [("weight", "w1"), ("bias", "b1"), ("second.weight", "w2"), ("second.bias", "b2")]);
+        for op in [Op::Scale, Op::Shift] {
+            assert!(run.affine(0, &op, "more".to_owned()).unwrap_err().starts_with("one factor or summand too many"));
+        }
+    }
+}
