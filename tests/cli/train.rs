@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::net::offline::tool_works;
-use crate::run::{Outcome, run};
+use crate::run::{Outcome, fixture, run};
 
 /// Two epochs of the digits, left in `out`.
 fn train(folder: &Path, out: &str, more: &[&str]) -> Outcome {
@@ -426,4 +426,32 @@ fn a_checkpoint_of_numbers_that_make_no_sense_is_refused() {
         let errors: Vec<_> = outcome.stderr.lines().filter(|line| line.starts_with("densenet-zoo: ")).collect();
         assert!(matches!(outcome.code, 2 | 5) && errors.len() == 1 && errors[0].contains(says), "{}", outcome.stderr);
     }
+}
+
+#[test]
+fn a_run_of_torch7_goes_on_and_weights_of_another_network_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    cifar(folder.path(), 12);
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (data, out, torch7) = (path(""), path("out"), fixture("torch7/a_cifar_bc_mem2"));
+    let common =
+        ["train", "--dataset", "cifar10+", "--data", &data, "--growth-rate", "4", "--out", &out, "--format", "json"];
+    let more = ["--resume", torch7.to_str().unwrap(), "--depth", "22", "--epochs", "3"];
+    let outcome = run(folder.path(), &[&common[..], &more].concat());
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("going on after 1 epochs"), "{}", outcome.stderr);
+    let result = json(&outcome.stdout);
+    // Its first epoch was Torch's; the rate of the second of three is past the first fall.
+    assert_eq!(
+        (&result["last"]["epoch"], result["origin"]["model"].as_str().unwrap().ends_with("model_1.t7")),
+        (&3.into(), true)
+    );
+    let lines = std::fs::read_to_string(folder.path().join("out/metrics.jsonl")).unwrap();
+    let rates: Vec<_> = lines.lines().skip(1).map(|line| json(line)["rate"].as_f64().unwrap()).collect();
+    assert!(rates.len() == 2 && (rates[0] - 0.01).abs() < 1e-12 && (rates[1] - 0.001).abs() < 1e-12, "{rates:?}");
+    // Another network's.
+    let more = ["--resume", torch7.to_str().unwrap(), "--depth", "16", "--force"];
+    let outcome = run(folder.path(), &[&common[..], &more].concat());
+    assert_eq!(outcome.code, 5, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("transition1.norm.weight\" has shape [20]"), "{}", outcome.stderr);
 }
