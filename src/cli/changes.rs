@@ -109,7 +109,8 @@ impl Changes {
         recipe.decay_norms &= !self.no_norm_decay;
         recipe.ten_crop |= self.ten_crop;
         recipe.clip = self.clip.or(recipe.clip);
-        recipe.average = self.average.or(recipe.average);
+        // None of it kept is no average.
+        recipe.average = self.average.or(recipe.average).filter(|&share| share != 0.0);
         match self.optimiser.as_deref() {
             Some("adamw") => recipe.optimiser = Optimiser::Adamw,
             Some(_) => recipe.optimiser = Optimiser::Sgd { momentum: 0.9 },

@@ -94,6 +94,10 @@ impl Finetune {
         let model = store.model(&self.model, &mut Downloads::default().one())?;
         let settings = self.machine.settings(self.changes.seed(), self.changes.exact())?;
         let mut choice = self.images.choice(settings.seed)?;
+        if choice.data.is_dir() && absolute(&self.out)?.starts_with(&choice.data) {
+            let reason = "--out lies in --data, where its pictures would become images of a class; leave them apart";
+            return Err(Error::Usage(reason.into()));
+        }
         let sets = choice.open()?;
         let protocol = finetune::resized(self.protocol.of(&model)?, self.size)?;
         let in_channels = if self.grey { 1 } else { model.config.in_channels };

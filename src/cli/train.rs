@@ -8,8 +8,8 @@ use densenet_zoo::data::labels::Labels;
 use densenet_zoo::data::transform::Transform;
 use densenet_zoo::store::{Model, Store};
 use densenet_zoo::train::{
-    Data, Folder, Kept, Origin, Position, Recipe, Run, Sets, Settings, Source, State, Stored, Tensors, Torch7, check,
-    check_images, initial_weights, shared,
+    Data, Folder, Kept, Optimiser, Origin, Position, Recipe, Run, Sets, Settings, Source, State, Stored, Tensors,
+    Torch7, check, check_images, initial_weights, shared,
 };
 use densenet_zoo::{Error, Result};
 
@@ -169,6 +169,10 @@ impl Train {
                     model.protocol.name, recipe.protocol.name
                 );
             }
+        }
+        if torch7.is_some() && (recipe.average.is_some() || recipe.optimiser == Optimiser::Adamw) {
+            let reason = "Torch7 kept the momentum of SGD alone; --optimiser sgd --average 0 go on from that";
+            return Err(Error::Usage(reason.into()));
         }
         let origin = model.as_ref().map(|model| Origin::of(model, store));
         let mut state = State::new(recipe, &settings, source, origin);

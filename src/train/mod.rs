@@ -20,6 +20,7 @@ mod run;
 mod sets;
 mod source;
 mod split;
+mod step;
 mod tensorboard;
 mod torch7;
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use densenet_arch::Task;
-use densenet_engine::{Convolutions, train};
+use densenet_engine::Convolutions;
 
 use super::Draws;
 use super::checkpoint::{Checkpoint, Position, State, fingerprint};
@@ -13,6 +13,7 @@ use super::epoch::{Epoch, Score, best};
 use super::labelled::{Labelled, Targets};
 use super::learner::{Compute, Learner, Tensors};
 use super::sets::Sets;
+use super::step::{diverged, step};
 use crate::data::loader::{BadImage, ahead};
 use crate::data::transform::Transform;
 use crate::error::{Error, Result};
@@ -291,32 +292,6 @@ impl Run {
     /// The names of the classes.
     pub fn classes(&self) -> &[String] {
         &self.training.dataset.classes
-    }
-}
-
-/// A batch's loss, and how many of its images were taken for another class.
-fn step(learner: &mut dyn Learner, pixels: &[f32], batch: &[usize], targets: &Targets) -> Result<(f64, Option<usize>)> {
-    match targets {
-        Targets::Classes(classes) => {
-            let labels: Vec<usize> = batch.iter().map(|&index| classes[index]).collect();
-            let step = learner.step(pixels, train::Targets::Labels(&labels))?;
-            let rows = step.logits.chunks_exact(step.logits.len() / labels.len());
-            let wrong = rows.zip(&labels).filter(|(row, label)| row.iter().any(|value| *value > row[**label])).count();
-            Ok((step.loss, Some(wrong)))
-        }
-        Targets::Findings(findings) => {
-            let classes = learner.config().num_classes;
-            let rows = batch.iter().flat_map(|index| &findings[index * classes..][..classes]);
-            let step = learner.step(pixels, train::Targets::Findings(&rows.copied().collect::<Vec<_>>()))?;
-            Ok((step.loss, None))
-        }
-    }
-}
-
-fn diverged(error: Error, epoch: usize, step: usize) -> Error {
-    match error {
-        Error::Engine(source @ densenet_engine::Error::Diverged(_)) => Error::Diverged { epoch, step, source },
-        other => other,
     }
 }
 

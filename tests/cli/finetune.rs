@@ -214,6 +214,7 @@ fn what_cannot_be_learnt_from_is_named_before_the_first_step() {
     std::fs::create_dir(root.join("taken")).unwrap();
     std::fs::write(root.join("taken/model.safetensors"), "mine").unwrap();
     let taken = root.join("taken").to_str().unwrap().to_owned();
+    let within = root.join("good/out").to_str().unwrap().to_owned();
     for (data, more, code, says) in [
         ("empty-class", &[][..], 5, "nothing"),
         ("one", &[], 2, "there is nothing to learn"),
@@ -225,6 +226,7 @@ fn what_cannot_be_learnt_from_is_named_before_the_first_step() {
         ("good", &["--freeze", "block9"], 2, "no part \"block9\" to freeze"),
         ("good", &["--lr-of", "block9=2"], 2, "block9"),
         ("good", &["--group", "patient"], 2, "--labels FILE.csv"),
+        ("good", &["--out", &within], 2, "--out lies in --data"),
         ("nowhere", &[], 5, "nowhere"),
         ("good", &["--out", &taken], 4, "model.safetensors exists"),
     ] {

@@ -449,6 +449,9 @@ fn a_run_of_torch7_goes_on_and_weights_of_another_network_are_named() {
     let lines = std::fs::read_to_string(folder.path().join("out/metrics.jsonl")).unwrap();
     let rates: Vec<_> = lines.lines().skip(1).map(|line| json(line)["rate"].as_f64().unwrap()).collect();
     assert!(rates.len() == 2 && (rates[0] - 0.01).abs() < 1e-12 && (rates[1] - 0.001).abs() < 1e-12, "{rates:?}");
+    let more = ["--resume", torch7.to_str().unwrap(), "--depth", "22", "--average", "0.9", "--force"];
+    let outcome = run(folder.path(), &[&common[..], &more].concat());
+    assert!(outcome.code == 2 && outcome.stderr.contains("the momentum of SGD alone"), "{}", outcome.stderr);
     // Another network's.
     let more = ["--resume", torch7.to_str().unwrap(), "--depth", "16", "--force"];
     let outcome = run(folder.path(), &[&common[..], &more].concat());
