@@ -197,7 +197,8 @@ impl Stored {
     pub fn open(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
         let malformed = |reason: String| Error::data(path, reason);
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| malformed(error.to_string()))?;
+        let cut = |error| malformed(format!("no whole safetensors file ({error}); take another copy, or train anew"));
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(cut)?;
         let metadata = header.metadata().as_ref();
         let metadata = Metadata::from_map(|key| metadata?.get(key).map(String::as_str));
         let training = metadata.map_err(|error| malformed(error.to_string()))?.training;
