@@ -44,11 +44,12 @@ pub(super) fn to_the_end(mut run: Run, mut folder: Option<Folder>, format: Forma
                 }
             }
             Advance::Epoch(epoch) => {
-                eprintln!("{}", line(&epoch, run.state()));
                 if let Some(folder) = &mut folder {
                     keep(folder, &run, &epoch)?;
                     saved = Some(place(&run));
                 }
+                // Who reads that an epoch is done may rely on its files.
+                eprintln!("{}", line(&epoch, run.state()));
             }
         }
     }
