@@ -3,15 +3,18 @@
 
 use std::sync::OnceLock;
 
-use candle_core::cuda::cudarc::driver::{CudaSlice, CudaView, DeviceRepr, LaunchConfig, PushKernelArg};
+use candle_core::cuda::cudarc::driver::{CudaSlice, CudaView, DeviceRepr, LaunchArgs, LaunchConfig, PushKernelArg};
 use candle_core::cuda::cudarc::nvrtc::compile_ptx;
 use candle_core::cuda::{CudaDType, CudaDevice, CudaStorage, WrapErr};
 use candle_core::{Layout, Result};
 
-const SOURCE: &str = include_str!("norm.cu");
+const SOURCE: &str = include_str!("kernels.cu");
 
 /// Threads of a block, as the source has it.
 const THREADS: usize = 256;
+
+/// The most blocks that share a row.
+pub(super) const BLOCKS: usize = 1024;
 
 /// A kernel of rows by `length` values.
 #[derive(Clone, Copy, Debug)]
@@ -30,11 +33,11 @@ impl Kernel {
         Self { name, rows, length, blocks: length.div_ceil(THREADS).clamp(1, most) }
     }
 
-    /// Runs it on three inputs, and gives its output of `count` values.
-    pub(super) fn run<A: DeviceRepr, B: DeviceRepr, C: DeviceRepr, O: DeviceRepr + CudaDType>(
+    /// Runs it on what it reads, and gives its output of `count` values.
+    pub(super) fn run<O: DeviceRepr + CudaDType>(
         self,
         device: &CudaDevice,
-        (a, b, c): (&CudaView<A>, &CudaView<B>, &CudaView<C>),
+        arguments: &[&dyn Argument],
         count: usize,
     ) -> Result<CudaStorage> {
         let function = device.get_or_load_custom_func(self.name, "densenet-zoo", ptx()?)?;
@@ -47,10 +50,61 @@ impl Kernel {
         };
         let length = self.length as u64;
         let mut builder = function.builder();
-        builder.arg(a).arg(b).arg(c).arg(&out).arg(&length);
+        for argument in arguments {
+            argument.push(&mut builder);
+        }
+        builder.arg(&out).arg(&length);
         // SAFETY: each caller passes what its kernel declares, of rows by length values or a few a row.
         unsafe { builder.launch(config) }.w()?;
         Ok(CudaStorage::wrap_cuda_slice(out, device.clone()))
+    }
+}
+
+/// What a kernel reads: a part of the card's memory, or a few numbers.
+pub(super) trait Argument {
+    fn push<'a>(&'a self, to: &mut LaunchArgs<'a>);
+}
+
+impl<T: DeviceRepr> Argument for CudaView<'_, T> {
+    fn push<'a>(&'a self, to: &mut LaunchArgs<'a>) {
+        to.arg(self);
+    }
+}
+
+/// The kernels' `Mask`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(super) struct Mask {
+    pub(super) key: u64,
+    /// Of an image's map.
+    pub(super) pixels: u64,
+    pub(super) limit: u32,
+    pub(super) scale: f32,
+}
+
+// SAFETY: numbers in the order and of the sizes of the kernels' struct, without padding.
+unsafe impl DeviceRepr for Mask {}
+
+impl Argument for Mask {
+    fn push<'a>(&'a self, to: &mut LaunchArgs<'a>) {
+        to.arg(self);
+    }
+}
+
+/// The kernels' `Sides`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(super) struct Sides {
+    pub(super) height: u64,
+    pub(super) width: u64,
+}
+
+// SAFETY: as above.
+unsafe impl DeviceRepr for Sides {}
+
+impl Argument for Sides {
+    fn push<'a>(&'a self, to: &mut LaunchArgs<'a>) {
+        to.arg(self);
     }
 }
 

@@ -6,12 +6,9 @@ use candle_core::cuda::{CudaDType, CudaStorage};
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
 use half::{bf16, f16};
 
-use super::launch::{Kernel, part};
+use super::launch::{BLOCKS, Kernel, part};
 
-/// The most blocks that share a row.
-const BLOCKS: usize = 1024;
-
-/// The same for sums, of which each block gives a part.
+/// The most blocks that share a row where each gives a part of its sums.
 const PARTS: usize = 64;
 
 /// relu(scale·x + shift) of rows (C, M) in f32, f16 or bf16; scale and shift are (C, 1) in f32.
@@ -51,16 +48,16 @@ impl Op {
         if let Self::AffineRelu = self {
             let second = part(b.0.as_cuda_slice::<f32>()?, b.1)?;
             let kernel = Kernel::over(affine_relu, shape, BLOCKS);
-            return Ok((kernel.run::<_, _, _, T>(device, (&x, &second, &third), rows * length)?, shape.into()));
+            return Ok((kernel.run::<T>(device, &[&x, &second, &third], rows * length)?, shape.into()));
         }
         let second = part(b.0.as_cuda_slice::<T>()?, b.1)?;
         if let Self::Gate = self {
             let kernel = Kernel::over(gate, shape, BLOCKS);
-            return Ok((kernel.run::<_, _, _, T>(device, (&x, &second, &third), rows * length)?, shape.into()));
+            return Ok((kernel.run::<T>(device, &[&x, &second, &third], rows * length)?, shape.into()));
         }
         let kernel = Kernel::over(sums, shape, PARTS);
         let shape = (2, rows, kernel.blocks);
-        Ok((kernel.run::<_, _, _, f32>(device, (&x, &second, &third), 2 * rows * kernel.blocks)?, shape.into()))
+        Ok((kernel.run::<f32>(device, &[&x, &second, &third], 2 * rows * kernel.blocks)?, shape.into()))
     }
 }
 

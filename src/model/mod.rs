@@ -6,6 +6,7 @@
 mod affine;
 mod block;
 mod convolution;
+mod dropout;
 mod inference;
 mod maps;
 mod norm;

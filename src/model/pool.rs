@@ -35,6 +35,10 @@ pub(super) fn average_2x2(x: &Tensor, pooling: Rounding) -> Result<Tensor> {
 /// The gradient of [`max_3x3`], rounded down, by its input: that of a place goes to the first of its largest values, row by row, as in cuDNN
 /// and torch. Where all are zero it may go to the border; a ReLU before it stops it in any case.
 pub(super) fn max_3x3_backward(x: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::affine::has_kernels(x) {
+        return crate::gpu::max_3x3_backward(x, gradient);
+    }
     let view = MAX.over(x)?;
     let most = max_3x3(x, Rounding::Floor)?;
     let mut left = gradient.clone();

@@ -49,7 +49,6 @@ fn devices_and_types_that_do_not_go_together_are_refused() {
     refused(&["train", "--preset", "digits", "--device", "cpu", "--precision", "bf16"], "the engine trains in f32");
     let candle = ["train", "--preset", "digits", "--device", "cpu", "--backend", "candle"];
     refused(&[&candle[..], &["--precision", "bf16"]].concat(), "candle has no bf16 on the CPU");
-    refused(&[&candle[..], &["--drop-rate", "0.2"]].concat(), "dropout is trained by the engine alone");
 }
 
 #[test]

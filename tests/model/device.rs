@@ -200,6 +200,36 @@ fn every_option_gives_what_the_engine_gives() {
 }
 
 #[test]
+fn what_is_dropped_is_what_the_engine_drops() {
+    let whole = Small::new();
+    let options = Options { schedule: Schedule::constant(0.05), seed: 9, ..Options::default() };
+    for (what, bn_size, options) in [
+        ("bottlenecks", whole.config.bn_size, options.clone()),
+        ("memory level 4", whole.config.bn_size, Options { memory_level: 4, ..options.clone() }),
+        ("plain layers", None, options.clone()),
+        // Frozen parts drop nothing.
+        (
+            "from the second block on",
+            whole.config.bn_size,
+            Options { first_trained: Part::Block(2), ..options.clone() },
+        ),
+    ] {
+        let small = Small { config: Config { drop_rate: 0.3, bn_size, ..whole.config.clone() }, ..Small::new() };
+        let targets = Targets::Labels(&small.labels);
+        let (mut found, mut expected) = (small.on_device(DType::F32, &options), small.on_the_engine(&options));
+        for step in 0..3 {
+            let (a, b) = (found.step(&small.x(), targets).unwrap(), expected.step(&small.images, targets).unwrap());
+            assert!((a.loss / b.loss - 1.0).abs() < 1e-5, "{what}, step {step}: {} {}", a.loss, b.loss);
+            assert!(apart(&a.logits, &b.logits) < 1e-5, "{what}, step {step}");
+        }
+        for Param { name, .. } in small.params(|role| role != Role::NumBatchesTracked) {
+            let apart = apart(&values(found.tensor(&name).unwrap()), expected.tensor(&name).unwrap().1);
+            assert!(apart < 3e-5, "{what}: {name}: {apart}");
+        }
+    }
+}
+
+#[test]
 fn memory_levels_give_the_same_bits() {
     let small = Small::new();
     let gradients = |memory_level| {

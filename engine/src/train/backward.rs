@@ -4,10 +4,10 @@ use super::Core;
 use super::band::Band;
 use super::batch::{Image, Scratch, block_part, of_block, room};
 use super::deferred::paid;
+use super::dropout::Site;
 use super::dropped::Dropped;
 use super::forward::{average, chunks, rows_of};
 use super::network::{BatchNorm, Block, Conv};
-use super::pass::transition_key;
 use super::statistics::{Statistics, Sums};
 use super::three::Weights;
 use crate::Precision;
@@ -97,7 +97,7 @@ impl Core {
             reads,
             rate: self.config.drop_rate,
         };
-        let drop = self.drop_key(2 * own.number + 1, block_part(block));
+        let drop = self.mask(Site::Three(own.number), block_part(block));
         let length = own.conv.sums();
         let blocks = own.conv.input.blocks();
         self.team.each(self.batch.parts(), |mut part, scratch| {
@@ -127,7 +127,7 @@ impl Core {
         let weights = conv.backward(backend, &self.parameters.values);
         let (terms, statistics) = (&self.pass.inner, &self.pass.blocks[block].map);
         let slot = self.sizes.inner[own.number];
-        let (drop, rate) = (self.drop_key(2 * own.number, block_part(block)), self.config.drop_rate);
+        let (drop, rate) = (self.mask(Site::One(own.number), block_part(block)), self.config.drop_rate);
         let (length, blocks, width) = (conv.sums(), conv.input.blocks(), conv.output.blocks());
         self.team.each(self.batch.parts(), |mut part, scratch| {
             let (images, sums) = part.begin(length);
@@ -191,7 +191,7 @@ impl Core {
         let (size, to_size) = (self.sizes.blocks[block], self.sizes.blocks[block + 1]);
         let (pixels, to_pixels) = (size.0 * size.1, to_size.0 * to_size.1);
         let (length, blocks, width) = (conv.sums(), conv.input.blocks(), conv.output.blocks());
-        let drop = self.drop_key(transition_key(block), block_part(block) + 1);
+        let drop = self.mask(Site::Transition(block), block_part(block) + 1);
         let dropped = Dropped {
             backend,
             block,

@@ -3,9 +3,9 @@
 use super::Core;
 use super::band::Band;
 use super::batch::{Scratch, block_part, room};
+use super::dropout::Site;
 use super::dropped::Dropped;
 use super::network::{BatchNorm, Block};
-use super::pass::transition_key;
 use super::statistics::Statistics;
 use super::three::Weights;
 use crate::Precision;
@@ -82,7 +82,7 @@ impl Core {
         let norm = self.norm(&own.norm, block_part(block), &self.pass.blocks[block].map);
         let weights = conv.forward(backend, &self.parameters.values);
         let (pixels, blocks) = (self.sizes.pixels(block), conv.output.blocks());
-        let (slot, drop) = (self.sizes.inner[own.number], self.drop_key(2 * own.number, block_part(block)));
+        let (slot, drop) = (self.sizes.inner[own.number], self.mask(Site::One(own.number), block_part(block)));
         let rate = self.config.drop_rate;
         self.team.each(self.batch.parts(), |part, scratch| {
             for (number, image) in (part.first..).zip(part.images) {
@@ -142,7 +142,7 @@ impl Core {
         let weights = Weights::new(own.conv.forward(backend, &self.parameters.values), fast);
         let (slot, blocks, new) = (self.sizes.inner[own.number], own.conv.input.blocks(), own.conv.output.blocks());
         let (reads, inner) = (own.reads(), own.bottleneck.is_some());
-        let (drop, rate) = (self.drop_key(2 * own.number + 1, block_part(block)), self.config.drop_rate);
+        let (drop, rate) = (self.mask(Site::Three(own.number), block_part(block)), self.config.drop_rate);
         self.team.each(self.batch.parts(), |part, scratch| {
             for (number, image) in (part.first..).zip(part.images) {
                 image.clear_moments(new);
@@ -186,7 +186,7 @@ impl Core {
         let weights = conv.forward(backend, &self.parameters.values);
         let (from_size, to_size) = (self.sizes.blocks[block], self.sizes.blocks[block + 1]);
         let (pixels, blocks) = (to_size.0 * to_size.1, conv.output.blocks());
-        let drop = self.drop_key(transition_key(block), block_part(block) + 1);
+        let drop = self.mask(Site::Transition(block), block_part(block) + 1);
         let (sizes, rate) = ([from_size, to_size], self.config.drop_rate);
         let dropped = Dropped { backend, block, norm: &norm, weights, sizes, rate };
         self.team.each(self.batch.parts(), |part, scratch| {

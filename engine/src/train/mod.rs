@@ -97,6 +97,7 @@ mod backward;
 mod band;
 mod batch;
 mod deferred;
+mod dropout;
 mod dropped;
 mod forward;
 mod head;
@@ -114,6 +115,7 @@ mod targets;
 mod three;
 mod trainer;
 
+pub use dropout::{Dropout, Mask, Site};
 pub use init::initial_weights;
 pub use optimiser::Optimiser;
 pub use options::{Options, Part};

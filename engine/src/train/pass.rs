@@ -4,11 +4,12 @@ use densenet_arch::Config;
 
 use super::batch::{Batch, Sizes, Team};
 use super::deferred::Deferred;
+use super::dropout::{Dropout, Mask, Site};
 use super::network::{BatchNorm, Network};
 use super::statistics::Statistics;
 use super::store::Store;
 use crate::kernels::Backend;
-use crate::kernels::train::{Terms, mix};
+use crate::kernels::train::Terms;
 use crate::lanes::LANES;
 use crate::plan::Convolutions;
 
@@ -67,22 +68,6 @@ pub(crate) struct BlockPass {
     pub(crate) deferred: Deferred,
 }
 
-/// What the dropout behind one convolution is drawn from.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct DropKey(u64);
-
-impl DropKey {
-    /// For one image of the batch.
-    pub(crate) fn of(self, image: usize) -> u64 {
-        mix(self.0 ^ image as u64)
-    }
-}
-
-/// The number of a transition's convolution, apart from those of the layers.
-pub(crate) fn transition_key(block: usize) -> usize {
-    usize::MAX - block
-}
-
 impl Core {
     /// Whether a block's 3x3s go by Winograd's algorithm.
     pub(crate) fn fast(&self, block: usize) -> bool {
@@ -91,9 +76,9 @@ impl Core {
     }
 
     /// What the dropout behind a convolution of part `part` is drawn from, where there is dropout.
-    pub(crate) fn drop_key(&self, convolution: usize, part: usize) -> Option<DropKey> {
-        let drops = self.config.drop_rate > 0.0 && part >= self.sizes.first;
-        drops.then(|| DropKey(mix(mix(mix(self.seed) ^ self.pass.number) ^ convolution as u64)))
+    pub(crate) fn mask(&self, site: Site, part: usize) -> Option<Mask> {
+        let dropout = Dropout::new(self.config.drop_rate, self.seed, self.pass.number);
+        dropout.filter(|_| part >= self.sizes.first).map(|dropout| dropout.at(site))
     }
 
     /// Moves the running statistics of the trained parts towards the batch's.

@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use densenet_arch::Config;
+use densenet_engine::train::Site;
 
 use super::norm::{Deferred, Moments};
 use super::pass::Pass;
@@ -40,13 +41,20 @@ pub(super) struct Kept {
 impl Block {
     /// Block `number` (from 1) over so many channels.
     pub(super) fn new(config: &Config, number: usize, channels: usize) -> Self {
+        let before: usize = config.block_config[..number - 1].iter().sum();
         let layers = (1..=config.block_config[number - 1]).map(|layer| {
             let path = format!("features.denseblock{number}.denselayer{layer}");
-            let unit =
-                |place, step| Unit { norm: format!("{path}.norm{place}"), conv: format!("{path}.conv{place}"), step };
+            let unit = |place, step, site: fn(usize) -> Site| Unit {
+                norm: format!("{path}.norm{place}"),
+                conv: format!("{path}.conv{place}"),
+                step,
+                site: site(before + layer - 1),
+            };
             match config.bn_size {
-                Some(_) => Layer { narrow: Some(unit(1, Step::One)), new: unit(2, Step::Three) },
-                None => Layer { narrow: None, new: unit(1, Step::Three) },
+                Some(_) => {
+                    Layer { narrow: Some(unit(1, Step::One, Site::One)), new: unit(2, Step::Three, Site::Three) }
+                }
+                None => Layer { narrow: None, new: unit(1, Step::Three, Site::Three) },
             }
         });
         Self { channels, growth: config.growth_rate, layers: layers.collect() }

@@ -2,6 +2,7 @@
 
 use candle_core::{D, Result, Tensor};
 use densenet_arch::{Config, Rounding, Stem};
+use densenet_engine::train::Site;
 
 use super::block::{self, Block};
 use super::norm::{Deferred, Moments};
@@ -52,6 +53,7 @@ impl Network {
                     norm: format!("{path}.norm"),
                     conv: format!("{path}.conv"),
                     step: Step::PooledOne,
+                    site: Site::Transition(number - 1),
                 });
             }
         }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Result, Tensor};
 use densenet_arch::Role;
+use densenet_engine::train::{Dropout, Mask, Site};
 
 use super::norm::{Deferred, Moments, Norm};
 use super::values::Values;
@@ -20,11 +21,12 @@ pub(super) struct Pass {
     pub(super) statistics: HashMap<String, Tensor>,
     /// Whether the part under way is trained. One that is not normalises by its running statistics.
     pub(super) trained: bool,
+    dropout: Option<Dropout>,
 }
 
 impl Pass {
     /// With these weights and statistics, and maps of that type.
-    pub(super) fn new(values: [&Values; 2], dtype: DType, eps: f64) -> Result<Self> {
+    pub(super) fn new(values: [&Values; 2], dtype: DType, eps: f64, dropout: Option<Dropout>) -> Result<Self> {
         let mut tensors = HashMap::new();
         for Values { store, all, .. } in values {
             let short = all.to_dtype(dtype)?;
@@ -36,7 +38,12 @@ impl Pass {
             }
         }
         let (gradients, statistics) = (HashMap::new(), HashMap::new());
-        Ok(Self { tensors, eps, gradients, statistics, trained: true })
+        Ok(Self { tensors, eps, gradients, statistics, trained: true, dropout })
+    }
+
+    /// What is dropped at a place of the part under way, if anything is.
+    pub(super) fn mask(&self, site: Site) -> Option<Mask> {
+        Some(self.dropout.filter(|_| self.trained)?.at(site))
     }
 
     /// The moments of rows (C, M), with the network's eps.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
 use densenet_arch::{Config, Param, Role, Rounding};
-use densenet_engine::train::{Options, Part, Progress, Step, Targets};
+use densenet_engine::train::{Dropout, Options, Part, Progress, Step, Targets};
 
 use super::network::Network;
 use super::optimiser::{Change, updated};
@@ -12,7 +12,7 @@ use super::pass::Pass;
 use super::store::Store;
 use super::values::Values;
 use crate::device::computes;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::maps::wide;
 use crate::model::{Inference, Source};
 
@@ -56,8 +56,7 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// Tensors that are missing or have another shape, options out of range, and what the engine alone can train: dropout,
-    /// and poolings that round up.
+    /// Tensors that are missing or have another shape, options out of range, and poolings that round up.
     pub fn new(
         config: &Config,
         weights: &mut Source,
@@ -68,12 +67,9 @@ impl Trainer {
         config.validate().map_err(candle_core::Error::wrap)?;
         options.check(config)?;
         computes(device, dtype)?;
-        let alone = |what| Error::Usage(format!("{what} is trained by the engine alone; take --device cpu"));
-        if config.drop_rate > 0.0 {
-            return Err(alone("a network with dropout"));
-        }
         if config.pooling == Rounding::Ceil {
-            return Err(alone("a network whose poolings round up"));
+            let (field, value, must) = ("pooling", "ceil".into(), "floor");
+            return Err(densenet_engine::Error::Setting { field, value, must }.into());
         }
         let place = |param: &Param| Part::of(param).index("first_trained", config);
         let first = options.first_trained.index("first_trained", config)?;
@@ -132,7 +128,8 @@ impl Trainer {
         let Self { config, options, network, dtype, device, state, .. } = self;
         let count = images.dim(0)?;
         let images = images.to_device(device)?.to_dtype(*dtype)?;
-        let mut pass = Pass::new([&state.weights, &state.running], *dtype, config.eps)?;
+        let dropout = Dropout::new(config.drop_rate, options.seed, state.progress.passes);
+        let mut pass = Pass::new([&state.weights, &state.running], *dtype, config.eps, dropout)?;
         let (logits, kept) = network.forward(&mut pass, &images, options.memory_level >= 4)?;
         let logits: Vec<f32> = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
         let mut gradient = logits.clone();

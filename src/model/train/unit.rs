@@ -1,11 +1,13 @@
-//! Norm, ReLU, convolution: the unit of which dense layers and transitions are made, forward and backward.
+//! Norm, ReLU, convolution, dropout: the unit of which dense layers and transitions are made, forward and backward.
 
 use candle_core::{Result, Tensor};
 use densenet_arch::Rounding;
+use densenet_engine::train::Site;
 
 use super::norm::{Deferred, Moments};
 use super::pass::Pass;
 use crate::model::convolution as conv;
+use crate::model::dropout::dropped;
 use crate::model::maps::Grid;
 use crate::model::pool;
 
@@ -16,7 +18,8 @@ pub(super) enum Step {
     One,
     /// A 3x3 convolution.
     Three,
-    /// A transition's average-pool 2x2, then its 1x1: the same as the other way round, on a quarter of the pixels.
+    /// A transition's 1x1 and average-pool 2x2. Unless dropout stands between them the average goes first: the same, on a
+    /// quarter of the pixels.
     PooledOne,
 }
 
@@ -28,6 +31,8 @@ pub(super) struct Unit {
     /// `features.denseblock1.denselayer1.conv1`
     pub(super) conv: String,
     pub(super) step: Step,
+    /// Its place for dropout.
+    pub(super) site: Site,
 }
 
 impl Unit {
@@ -39,11 +44,14 @@ impl Unit {
 
     /// The same for the second time: no running statistic hears of it.
     pub(super) fn again(&self, pass: &Pass, x: &Tensor, moments: &Moments, grid: Grid) -> Result<Tensor> {
-        let z = self.read(&pass.norm(&self.norm, moments)?.relu(x)?, grid)?;
+        let z = pass.norm(&self.norm, moments)?.relu(x)?;
         let kernel = self.kernel(pass)?;
+        let drop = |y| self.dropped(pass, y, grid);
         match self.step {
-            Step::One | Step::PooledOne => conv::one(&z, &kernel),
-            Step::Three => conv::three(&z, grid, &kernel),
+            Step::One => drop(conv::one(&z, &kernel)?),
+            Step::Three => drop(conv::three(&z, grid, &kernel)?),
+            Step::PooledOne if self.drops(pass) => average(&drop(conv::one(&z, &kernel)?)?, grid),
+            Step::PooledOne => conv::one(&average(&z, grid)?, &kernel),
         }
     }
 
@@ -58,30 +66,46 @@ impl Unit {
         let norm = pass.norm(&self.norm, moments)?;
         let z = norm.relu(x)?;
         let kernel = self.kernel(pass)?;
-        let (by_read, by_kernel) = match self.step {
-            Step::Three => conv::three_backward(&z, grid, &kernel, gradient)?,
-            Step::One | Step::PooledOne => conv::one_backward(&self.read(&z, grid)?, &kernel, gradient)?,
-        };
-        let by_z = match self.step {
-            Step::PooledOne => {
-                let by_read = grid.halved().unfold(&by_read)?;
-                pool::average_2x2_backward(&by_read, (grid.height, grid.width))?.flatten_from(1)?
+        let drop = |y| self.dropped(pass, y, grid);
+        let (by_z, by_kernel) = match self.step {
+            Step::One => conv::one_backward(&z, &kernel, &drop(gradient.clone())?)?,
+            Step::Three => conv::three_backward(&z, grid, &kernel, &drop(gradient.clone())?)?,
+            Step::PooledOne if self.drops(pass) => {
+                conv::one_backward(&z, &kernel, &drop(average_backward(gradient, grid)?)?)?
             }
-            Step::One | Step::Three => by_read,
+            Step::PooledOne => {
+                let (by_average, by_kernel) = conv::one_backward(&average(&z, grid)?, &kernel, gradient)?;
+                (average_backward(&by_average, grid)?, by_kernel)
+            }
         };
         pass.keep(format!("{}.weight", self.conv), by_kernel);
         pass.backward(&self.norm, &norm, (x, &z), &by_z)
     }
 
+    fn drops(&self, pass: &Pass) -> bool {
+        pass.mask(self.site).is_some()
+    }
+
+    /// What is left of what the convolution gave, or of the gradient by it.
+    fn dropped(&self, pass: &Pass, y: Tensor, grid: Grid) -> Result<Tensor> {
+        match pass.mask(self.site) {
+            Some(mask) => dropped(&y, grid, mask),
+            None => Ok(y),
+        }
+    }
+
     fn kernel(&self, pass: &Pass) -> Result<Tensor> {
         pass.weight(&format!("{}.weight", self.conv))
     }
+}
 
-    /// What the convolution reads of z.
-    fn read(&self, z: &Tensor, grid: Grid) -> Result<Tensor> {
-        match self.step {
-            Step::PooledOne => pool::average_2x2(&grid.unfold(z)?, Rounding::Floor)?.flatten_from(1),
-            Step::One | Step::Three => Ok(z.clone()),
-        }
-    }
+/// The average-pool 2x2 of rows.
+fn average(rows: &Tensor, grid: Grid) -> Result<Tensor> {
+    pool::average_2x2(&grid.unfold(rows)?, Rounding::Floor)?.flatten_from(1)
+}
+
+/// The gradient of [`average`] by what it read.
+fn average_backward(gradient: &Tensor, grid: Grid) -> Result<Tensor> {
+    let gradient = grid.halved().unfold(gradient)?;
+    pool::average_2x2_backward(&gradient, (grid.height, grid.width))?.flatten_from(1)
 }

@@ -1,7 +1,7 @@
 //! Dropout (Srivastava et al. 2014) whose mask is a function of its place, so that nothing of it is stored.
 
 use crate::kernels::{Kernel, Simd};
-use crate::lanes::Lanes;
+use crate::lanes::{LANES, Lanes};
 
 /// Zeroes some values and scales those that stay by the inverse of their share.
 pub(crate) struct Drop<'a> {
@@ -25,15 +25,13 @@ impl Kernel for Drop<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { key, rate, map, pitch, first, count, blocks, pixels } = self;
-        let keep = simd.splat((1.0 / (1.0 - rate)) as f32);
-        // Below it a value is dropped.
-        let limit = (rate * 2.0_f64.powi(32)) as u32;
+        let (keep, limit) = (simd.splat(scale(rate)), limit(rate));
         for block in 0..blocks {
             for (x, to) in map[block * pitch..][..count].iter_mut().enumerate() {
                 let place = (block * pixels + first + x) as u64;
                 let mut mask = Lanes::ZERO;
                 for (pair, values) in mask.0.chunks_exact_mut(2).enumerate() {
-                    let bits = mix(key.wrapping_add(mix(8 * place + pair as u64)));
+                    let bits = bits(key, place, pair);
                     values[0] = f32::from(u8::from(bits as u32 >= limit));
                     values[1] = f32::from(u8::from((bits >> 32) as u32 >= limit));
                 }
@@ -41,6 +39,22 @@ impl Kernel for Drop<'_> {
             }
         }
     }
+}
+
+/// Below it a value's 32 bits drop it.
+pub(crate) fn limit(rate: f64) -> u32 {
+    (rate * 2.0_f64.powi(32)) as u32
+}
+
+/// What a value that stays is multiplied by.
+pub(crate) fn scale(rate: f64) -> f32 {
+    (1.0 / (1.0 - rate)) as f32
+}
+
+/// 32 bits, the lower first, for each lane of a pair at a place, block by block and pixel by pixel.
+#[inline(always)]
+pub(crate) fn bits(key: u64, place: u64, pair: usize) -> u64 {
+    mix(key.wrapping_add(mix((LANES as u64 / 2) * place + pair as u64)))
 }
 
 /// SplitMix64's output function (Steele et al. 2014) on a step of its counter: every bit of the input moves every bit of
@@ -57,7 +71,6 @@ pub(crate) fn mix(value: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::Isa;
-    use crate::lanes::LANES;
 
     fn ones(isa: Isa, key: u64, rate: f64, (first, count): (usize, usize), pixels: usize) -> Vec<Lanes> {
         let mut map = vec![Lanes([1.0; LANES]); 2 * count];

@@ -12,7 +12,7 @@ mod measure;
 mod outer;
 
 pub(crate) use affine::{Affine, Terms};
-pub(crate) use drop::{Drop, mix};
+pub(crate) use drop::{Drop, bits, limit, mix, scale};
 pub(crate) use gate::{GateAdd, GateSet, GateStore, Unit};
 pub(crate) use max_pool::MaxPoolGradient;
 pub(crate) use measure::Measure;
