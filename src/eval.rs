@@ -188,9 +188,13 @@ impl Findings {
     }
 }
 
-/// Runs the network over images with findings. An image that cannot be read is noted and passed over; `observe` is told of
-/// images done. Of ten crops, the mean counts.
-pub fn evaluate_findings(runner: &mut Runner, setup: &Setup, mut observe: impl FnMut(usize)) -> Result<Findings> {
+/// Runs the network over images with findings. An image that cannot be read is noted and passed over; `observe` is told after
+/// each batch how many are done, and an error of its own ends it. Of ten crops, the mean counts.
+pub fn evaluate_findings(
+    runner: &mut Runner,
+    setup: &Setup,
+    mut observe: impl FnMut(usize) -> Result<()>,
+) -> Result<Findings> {
     let start = Instant::now();
     let (classes, crops) = (runner.config().num_classes, setup.transform.crops() as f32);
     let mut findings = Findings::default();
@@ -200,9 +204,8 @@ pub fn evaluate_findings(runner: &mut Runner, setup: &Setup, mut observe: impl F
             findings.logits.extend(setup.classes.iter().map(|&class| row[class] / crops));
         }
         findings.images.extend_from_slice(good);
-        observe(good.len() + bad.len());
         findings.bad.extend(bad);
-        Ok(())
+        observe(findings.images.len() + findings.bad.len())
     })?;
     findings.seconds = start.elapsed().as_secs_f64();
     Ok(findings)

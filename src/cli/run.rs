@@ -61,7 +61,13 @@ pub(super) fn to_the_end(mut run: Run, mut folder: Option<Folder>, format: Forma
 
 /// Prints how good the network is as it stands.
 pub(super) fn measured(run: &Run, format: Format) -> Result<()> {
-    let (loss, found) = run.validate()?;
+    let bar = progress::images(run.images().1);
+    let found = run.validate(|images| {
+        bar.set_position(images as u64);
+        true
+    });
+    bar.finish_and_clear();
+    let Some((loss, found)) = found? else { return Ok(()) };
     if format == Format::Json {
         let mut result = json!(found);
         result["validation_loss"] = json!(loss);
@@ -82,10 +88,16 @@ fn keep(folder: &mut Folder, run: &Run, epoch: &Epoch) -> Result<()> {
 
 /// To the end of the epoch, with a bar; or to where it has to be saved.
 fn advance(run: &mut Run) -> Result<Advance> {
-    let (begun, (images, _), epochs) = (Instant::now(), run.images(), run.state().recipe.epochs);
+    let (begun, (images, validation), epochs) = (Instant::now(), run.images(), run.state().recipe.epochs);
     let before = run.state().position.images;
     let bar = progress::images(images);
     let advance = run.advance(|moment: &Moment| {
+        if moment.validated > 0 {
+            bar.set_length(validation as u64);
+            bar.set_position(moment.validated as u64);
+            bar.set_message(format!("epoch {}/{epochs}  validation", moment.epoch));
+            return !STOP.load(Ordering::Relaxed);
+        }
         bar.set_position(moment.images as u64);
         let rate = (moment.images - before) as f64 / begun.elapsed().as_secs_f64();
         let error = moment.error.map_or_else(String::new, |error| format!("error {error:.2} %  "));

@@ -65,6 +65,17 @@ pub struct Moment {
     pub loss: f64,
     /// The share of them that was taken for another class, in percent.
     pub error: Option<f64>,
+    /// Validation images that were looked at, once all others were shown.
+    pub validated: usize,
+}
+
+impl Moment {
+    fn of(epoch: usize, position: &Position, validated: usize) -> Self {
+        let Position { images, loss, wrong, .. } = *position;
+        let share = |sum: f64| sum / images as f64;
+        let error = wrong.map(|wrong| 100.0 * share(wrong as f64));
+        Self { epoch, images, loss: share(loss), error, validated }
+    }
 }
 
 /// How far [`Run::advance`] came.
@@ -72,7 +83,7 @@ pub struct Moment {
 pub enum Advance {
     /// To the end of an epoch.
     Epoch(Epoch),
-    /// To where it was told to pause, within an epoch.
+    /// To where it was told to pause, within an epoch; its error is measured anew when it goes on.
     Paused,
     /// All epochs are done, or none of the last few was better.
     Done,
@@ -113,7 +124,7 @@ impl Run {
     }
 
     /// Trains to the end of the epoch under way, each image shown once in a new order, and measures the error.
-    /// `observe` is told of every step, and ends it between two by `false`.
+    /// `observe` is told of every step and of every batch of validation images, and ends it between two by `false`.
     ///
     /// # Errors
     ///
@@ -133,20 +144,20 @@ impl Run {
             return Ok(Advance::Paused);
         }
         let images_per_s = (self.training.len() - begun.1) as f64 / begun.0.elapsed().as_secs_f64();
-        let (validation_loss, score) = self.validate()?;
-        self.clock();
         let epoch = self.state.done() + 1;
+        let judged = self.validate(|validated| observe(&Moment::of(epoch, &self.state.position, validated)))?;
+        self.clock();
+        let Some((validation_loss, score)) = judged else { return Ok(Advance::Paused) };
         if !validation_loss.is_finite() {
             let source = densenet_engine::Error::Diverged("validation loss");
             return Err(Error::Diverged { epoch, step: self.state.position.step, source });
         }
-        let Position { rate, loss, wrong, images, .. } = self.state.position;
-        let share = |sum: f64| sum / images as f64;
+        let Moment { loss, error: train_error, .. } = Moment::of(epoch, &self.state.position, 0);
         let epoch = Epoch {
             epoch,
-            rate,
-            loss: share(loss),
-            train_error: wrong.map(|wrong| 100.0 * share(wrong as f64)),
+            rate: self.state.position.rate,
+            loss,
+            train_error,
             validation_loss,
             score,
             images_per_s,
@@ -198,22 +209,16 @@ impl Run {
             position.images += batch.len();
             position.loss += loss * batch.len() as f64;
             position.wrong = wrong.map(|wrong| wrong + position.wrong.unwrap_or(0));
-            let share = |sum: f64| sum / position.images as f64;
-            going = observe(&Moment {
-                epoch,
-                images: position.images,
-                loss: share(position.loss),
-                error: position.wrong.map(|wrong| 100.0 * share(wrong as f64)),
-            });
+            going = observe(&Moment::of(epoch, position, 0));
             ended.store(!going, Ordering::Relaxed);
             Ok(going.then_some(pixels))
         })?;
-        // Told to pause with the last step, it is at the end all the same.
-        Ok(self.state.position.images == self.training.len())
+        Ok(going)
     }
 
-    /// The validation images' loss and score as the network stands, computed as `eval` computes them.
-    pub fn validate(&self) -> Result<(f64, Score)> {
+    /// The validation images' loss and score as the network stands, computed as `eval` computes them. `observe` is told how
+    /// many it has looked at after each batch, and ends it by `false`: then there is nothing.
+    pub fn validate(&self, mut observe: impl FnMut(usize) -> bool) -> Result<Option<(f64, Score)>> {
         let mut runner = self.learner.runner()?;
         let classes: Vec<usize> = (0..self.validation.dataset.classes.len()).collect();
         let setup = Setup {
@@ -231,20 +236,27 @@ impl Run {
             Some(bad) => Err(Error::Negative(bad.reason.clone())),
             None => Ok(()),
         };
-        match &self.validation.targets {
+        let mut ended = false;
+        let mut goes_on = |images| {
+            ended = !observe(images);
+            // Whatever ends it.
+            if ended { Err(Error::Interrupted(String::new())) } else { Ok(()) }
+        };
+        let judged = match &self.validation.targets {
             Targets::Classes(_) => {
-                let evaluation = evaluate(&mut runner, &setup, |_| Ok(()))?;
-                readable(&evaluation.bad)?;
-                let Summary { cross_entropy, top1_error, top5_error, .. } = Summary::of(&evaluation.predictions);
-                Ok((cross_entropy, Score::Error { error: top1_error, top5_error }))
+                evaluate(&mut runner, &setup, |step| goes_on(step.evaluation.images())).and_then(|evaluation| {
+                    readable(&evaluation.bad)?;
+                    let Summary { cross_entropy, top1_error, top5_error, .. } = Summary::of(&evaluation.predictions);
+                    Ok((cross_entropy, Score::Error { error: top1_error, top5_error }))
+                })
             }
-            Targets::Findings(values) => {
-                let findings = evaluate_findings(&mut runner, &setup, |_| ())?;
+            Targets::Findings(values) => evaluate_findings(&mut runner, &setup, &mut goes_on).and_then(|findings| {
                 readable(&findings.bad)?;
                 let auroc = findings.summary(&self.validation.dataset.classes, values);
                 Ok((auroc.loss, Score::Findings { auroc }))
-            }
-        }
+            }),
+        };
+        if ended { Ok(None) } else { judged.map(Some) }
     }
 
     /// Adds the time that has passed.
@@ -340,8 +352,8 @@ mod tests {
         let mut straight = run(begin.clone(), settings, None);
         let mut steps = 0;
         while straight
-            .advance(|_| {
-                steps += 1;
+            .advance(|moment| {
+                steps += usize::from(moment.validated == 0);
                 true
             })
             .unwrap()
@@ -353,7 +365,8 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("last.safetensors");
-        for stop in [1, 9, 10, 13] {
+        // After 10 the validation images are looked at, three batches of them, and after 13 the second epoch has begun.
+        for stop in [1, 9, 10, 11, 16] {
             // By other threads, and at the other memory level.
             let mut first = run(begin.clone(), Settings { threads: 1, memory_level: 4, ..settings }, None);
             let mut left = stop;
@@ -368,7 +381,8 @@ mod tests {
             let mut file = std::fs::File::create(&path).unwrap();
             first.checkpoint().write(&path, &mut file).unwrap();
             let stored = Stored::open(&path).unwrap();
-            assert_eq!(stored.state.history.len() * 10 + stored.state.position.step, stop);
+            let place = (stored.state.history.len(), stored.state.position.step);
+            assert_eq!(place, if stop > 13 { (1, stop - 13) } else { (0, stop.min(10)) });
             let tensors = stored.tensors().unwrap();
             let mut second = run(stored.state, settings, Some(&mut |name: &str| tensors.get(name).cloned()));
             while second.advance(|_| true).unwrap() != Advance::Done {}

@@ -19,7 +19,10 @@ impl Run {
         }
         let (dataset, protocol) = (setup.dataset, setup.transform.protocol());
         let bar = progress::images(dataset.samples.len());
-        let said = evaluate_findings(runner, setup, |images| bar.inc(images as u64))?;
+        let said = evaluate_findings(runner, setup, |images| {
+            bar.set_position(images as u64);
+            Ok(())
+        })?;
         bar.finish_and_clear();
         let header = json!({
             "tool": concat!("densenet-zoo ", env!("CARGO_PKG_VERSION")),
