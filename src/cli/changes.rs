@@ -1,9 +1,9 @@
 //! What is changed of a recipe, and what a run is told of the machine: options of every command that trains.
 
 use clap::Args;
-use densenet_zoo::Result;
 use densenet_zoo::runner::Convolutions;
 use densenet_zoo::train::{Augmentation, Falls, Optimiser, Recipe, Settings};
+use densenet_zoo::{Error, Result};
 
 use super::{BackendArg, ComputeArgs, MemoryLevel, PrecisionArg, threads};
 
@@ -22,8 +22,8 @@ pub(super) struct Changes {
     /// The learning rate of the first epoch.
     #[arg(long, value_name = "RATE", alias = "LR")]
     lr: Option<f64>,
-    /// How the rate falls: never, multistep (to a tenth at half and three quarters), every-N (to a tenth after each N epochs)
-    /// or cosine.
+    /// How the rate falls: never, multistep (to a tenth at half and three quarters, but for ImageNet after each 30 epochs, as in
+    /// the original), every-N (to a tenth after each N epochs) or cosine.
     #[arg(long, value_name = "SHAPE", alias = "lrShape", value_parser = falls)]
     lr_shape: Option<Falls>,
     /// Epochs over which the rate rises at first.
@@ -50,10 +50,11 @@ pub(super) struct Changes {
     /// The longest gradient; a longer one is scaled down.
     #[arg(long, value_name = "LENGTH")]
     clip: Option<f64>,
-    /// Average the weights: the share that is kept at each step, 0.999 or so. The average is evaluated and kept.
+    /// Average the weights: the share that is kept at each step, 0.999 or so in runs of many thousand. The average is evaluated
+    /// and kept.
     #[arg(long, value_name = "SHARE")]
     average: Option<f64>,
-    /// What is drawn of each image.
+    /// What is drawn of each image: none, flip, crop, cifar, imagenet, random-resized-crop or random-resized-crop+jitter.
     #[arg(long, value_name = "NAME", value_parser = |name: &str| Augmentation::named(name))]
     augmentation: Option<Augmentation>,
     /// Measure the error on ten crops of each image.
@@ -89,7 +90,7 @@ impl Changes {
     }
 
     /// Changes what was asked for.
-    pub(super) fn apply(&self, recipe: &mut Recipe) {
+    pub(super) fn apply(&self, recipe: &mut Recipe) -> Result<()> {
         fn set<T: Clone>(to: &mut T, asked: Option<&T>) {
             if let Some(asked) = asked {
                 to.clone_from(asked);
@@ -116,9 +117,12 @@ impl Changes {
             Some(_) => recipe.optimiser = Optimiser::Sgd { momentum: 0.9 },
             None => {}
         }
-        if let (Optimiser::Sgd { momentum }, Some(asked)) = (&mut recipe.optimiser, self.momentum) {
-            *momentum = asked;
+        match (&mut recipe.optimiser, self.momentum) {
+            (Optimiser::Sgd { momentum }, Some(asked)) => *momentum = asked,
+            (Optimiser::Adamw, Some(_)) => return Err(Error::Usage("--momentum is sgd's; AdamW has none".into())),
+            _ => {}
         }
+        Ok(())
     }
 }
 
@@ -138,8 +142,8 @@ pub(super) struct Machine {
     /// What computes it; the engine on the CPU, candle elsewhere, unless told. Each gives bits of its own.
     #[arg(long, value_enum)]
     backend: Option<BackendArg>,
-    /// Type of candle's maps; weights, sums and the loss are f32.
-    #[arg(long, value_enum, default_value_t)]
+    /// The type of candle's maps: f32, f16 or bf16; weights, sums and the loss are f32, and the engine trains in f32 alone.
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     precision: PrecisionArg,
 }
 

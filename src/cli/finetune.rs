@@ -94,7 +94,8 @@ impl Finetune {
         let model = store.model(&self.model, &mut Downloads::default().one())?;
         let settings = self.machine.settings(self.changes.seed(), self.changes.exact())?;
         let mut choice = self.images.choice(settings.seed)?;
-        if choice.data.is_dir() && absolute(&self.out)?.starts_with(&choice.data) {
+        Folder::check(&self.out, self.force)?;
+        if choice.data.is_dir() && real(&self.out)?.starts_with(real(&choice.data)?) {
             let reason = "--out lies in --data, where its pictures would become images of a class; leave them apart";
             return Err(Error::Usage(reason.into()));
         }
@@ -102,7 +103,7 @@ impl Finetune {
         let protocol = finetune::resized(self.protocol.of(&model)?, self.size)?;
         let in_channels = if self.grey { 1 } else { model.config.in_channels };
         let mut recipe = Recipe::fine_tuning(&model.config, protocol, sets.training.classes(), in_channels)?;
-        self.changes.apply(&mut recipe);
+        self.changes.apply(&mut recipe)?;
         recipe.first_trained = finetune::first_trained(&self.freeze, recipe.config.block_config.len())?;
         recipe.patience = self.patience.map(usize::from);
         recipe.class_weights = self.balanced.then(|| sets.training.class_weights());
@@ -118,7 +119,9 @@ impl Finetune {
         }
         let mut drawn = initial_weights(&recipe.config, settings.seed);
         let mut weights = finetune::weights(|name: &str| model.tensor(name).ok(), &mut drawn, in_channels);
-        train::look(&sets, &recipe, settings.threads, self.machine.no_check)?;
+        train::possible(&recipe, &sets)?;
+        let images = [&sets.training, &sets.validation];
+        train::look(&sets, &images, &recipe, settings.threads, self.machine.no_check)?;
         let split = sets.split.clone();
         if split.is_some() {
             // It goes on with the split that it leaves.
@@ -133,6 +136,16 @@ impl Finetune {
 
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|source| Error::Io { action: "find", path: path.to_owned(), source })
+}
+
+/// Where a path that need not be there leads to, by all links and `..` of what is.
+fn real(path: &Path) -> Result<PathBuf> {
+    let path = absolute(path)?;
+    let there = path.ancestors().find_map(|part| Some((part, part.canonicalize().ok()?)));
+    Ok(there.map_or_else(
+        || path.clone(),
+        |(part, real)| path.strip_prefix(part).map_or(real.clone(), |rest| real.join(rest)),
+    ))
 }
 
 impl Images {

@@ -12,6 +12,10 @@ use super::{Format, output, progress};
 
 /// How often an epoch that takes long is saved within.
 const SAVE_EVERY: Duration = Duration::from_secs(600);
+/// How long the steps of an epoch take at least for them to be saved before the validation.
+const SAVE_BEFORE_VALIDATION: Duration = Duration::from_secs(60);
+/// After so many steps a new run is saved at first: numbers that leave the range of floats at once replace nothing.
+const FIRST_SAVE: usize = 2;
 
 /// Set by Ctrl-C and SIGTERM.
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -32,7 +36,10 @@ pub(super) fn to_the_end(mut run: Run, mut folder: Option<Folder>, format: Forma
     let state = run.state();
     let mut saved = (!state.history.is_empty() || state.position.step > 0).then(|| place(&run));
     loop {
-        match advance(&mut run).map_err(|error| with_checkpoint(error, folder.as_ref(), saved.as_deref()))? {
+        let first_save = folder.is_some() && saved.is_none();
+        match advance(&mut run, first_save)
+            .map_err(|error| with_checkpoint(error, folder.as_ref(), saved.as_deref()))?
+        {
             Advance::Done => break,
             Advance::Paused => {
                 if let Some(folder) = &mut folder {
@@ -87,10 +94,11 @@ fn keep(folder: &mut Folder, run: &Run, epoch: &Epoch) -> Result<()> {
 }
 
 /// To the end of the epoch, with a bar; or to where it has to be saved.
-fn advance(run: &mut Run) -> Result<Advance> {
+fn advance(run: &mut Run, first_save: bool) -> Result<Advance> {
     let (begun, (images, validation), epochs) = (Instant::now(), run.images(), run.state().recipe.epochs);
     let before = run.state().position.images;
     let bar = progress::images(images);
+    let mut steps = 0;
     let advance = run.advance(|moment: &Moment| {
         if moment.validated > 0 {
             bar.set_length(validation as u64);
@@ -106,7 +114,9 @@ fn advance(run: &mut Run) -> Result<Advance> {
             "epoch {}/{epochs}  loss {:.4}  {error}{rate:.0} images/s{memory}",
             moment.epoch, moment.loss
         ));
-        !STOP.load(Ordering::Relaxed) && begun.elapsed() < SAVE_EVERY
+        steps += 1;
+        let limit = if moment.images == images { SAVE_BEFORE_VALIDATION } else { SAVE_EVERY };
+        !(STOP.load(Ordering::Relaxed) || begun.elapsed() >= limit || first_save && steps == FIRST_SAVE)
     });
     bar.finish_and_clear();
     advance
@@ -130,7 +140,11 @@ fn interrupted(folder: Option<&Folder>, run: &Run) -> Error {
     let state = run.state();
     let (epoch, step) = (state.done() + 1, state.position.step);
     let kept = match folder {
-        Some(folder) => format!("`densenet-zoo train --resume {}` goes on from there", folder.path().display()),
+        Some(folder) => {
+            let candle = run.learner().name().starts_with("candle");
+            let alike = if candle { ", with the same --device, --backend and --precision" } else { "" };
+            format!("`densenet-zoo train --resume {}` goes on from there{alike}", folder.path().display())
+        }
         None => "nothing is kept without --out".to_owned(),
     };
     Error::Interrupted(format!("stopped in epoch {epoch} after {step} steps; {kept}"))

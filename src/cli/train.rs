@@ -8,10 +8,12 @@ use densenet_zoo::data::labels::Labels;
 use densenet_zoo::data::transform::Transform;
 use densenet_zoo::store::{Model, Store};
 use densenet_zoo::train::{
-    Data, Folder, Kept, Optimiser, Origin, Position, Recipe, Run, Sets, Settings, Source, State, Stored, Tensors,
-    Torch7, check, check_images, initial_weights, shared,
+    Data, Folder, Kept, Labelled, Optimiser, Origin, Position, Recipe, Run, Sets, Settings, Source, State, Stored,
+    Targets, Tensors, Torch7, check, check_images, initial_weights, shared,
 };
 use densenet_zoo::{Error, Result};
+
+use serde_json::json;
 
 use super::changes::{Changes, Machine};
 use super::progress::Downloads;
@@ -24,7 +26,7 @@ pub(super) struct Train {
     #[arg(long, conflicts_with_all = ["dataset", "network"])]
     preset: Option<String>,
     /// List the presets.
-    #[arg(long, exclusive = true)]
+    #[arg(long)]
     presets: bool,
     /// The data set, whose rules hold for a network of your own: cifar10, cifar100 (with a plus: augmented), svhn, imagenet.
     #[arg(long, value_name = "NAME")]
@@ -43,7 +45,7 @@ pub(super) struct Train {
     #[arg(long, value_name = "N", alias = "nClasses")]
     n_classes: Option<usize>,
     /// Only measure the error of --retrain's model.
-    #[arg(long, requires = "retrain", alias = "testOnly")]
+    #[arg(long, requires = "retrain", alias = "testOnly", conflicts_with = "out")]
     test_only: bool,
     /// Go on with the run whose folder this is, to the same bits as if it had not stopped; all but the machine's options is as it
     /// was. A folder of Torch's checkpoints (latest.t7) needs --preset or --dataset, and --out.
@@ -117,7 +119,11 @@ impl Network {
 impl Train {
     pub(super) fn run(self, store: &Store) -> Result<()> {
         if self.presets {
-            return output::print(&Recipe::presets().collect::<Vec<_>>().join("\n"));
+            let presets: Vec<_> = Recipe::presets().collect();
+            return match self.print.format {
+                Format::Human => output::print(&presets.join("\n")),
+                Format::Json => output::print_json(&json!(presets)),
+            };
         }
         let Some(path) = &self.resume else { return self.begin(store, None) };
         match Torch7::open(path)? {
@@ -133,18 +139,27 @@ impl Train {
     fn asks(&self) -> bool {
         let Self { preset, dataset, network, changes, out, n_classes, .. } = self;
         let named = [preset, dataset, &network.arch].into_iter().any(Option::is_some);
-        named || network.depth.is_some() || changes.any() || out.is_some() || n_classes.is_some()
+        let Network { depth, bottleneck, reduction, .. } = network;
+        let sized = depth.is_some() || bottleneck.is_some() || reduction.is_some();
+        named || sized || changes.any() || out.is_some() || n_classes.is_some()
     }
 
     /// Begins a run, or one that Torch7 began.
     fn begin(self, store: &Store, torch7: Option<Torch7>) -> Result<()> {
         let (mut recipe, kind) = self.recipe()?;
-        self.changes.apply(&mut recipe);
+        self.changes.apply(&mut recipe)?;
         recipe.config.num_classes = self.n_classes.unwrap_or(recipe.config.num_classes);
+        let settings = self.machine.settings(self.changes.seed(), self.changes.exact())?;
+        if let Some(path) = &self.out {
+            Folder::check(path, self.force)?;
+            if torch7.is_some() && path.join(Torch7::LATEST).exists() {
+                let reason = "--out is the folder of Torch's checkpoints, which would be resumed again; give another";
+                return Err(Error::Usage(reason.into()));
+            }
+        }
         let source = Source::of_preset(kind, self.data.as_deref())?;
         let sets = source.open()?;
-        let settings = self.machine.settings(self.changes.seed(), self.changes.exact())?;
-        look(&sets, &recipe, settings.threads, self.machine.no_check)?;
+        possible(&recipe, &sets)?;
         let model = match (&self.begin.retrain, &torch7) {
             (_, Some(torch7)) => Some(torch7.model.display().to_string()),
             (model, None) => model.clone(),
@@ -174,6 +189,8 @@ impl Train {
             let reason = "Torch7 kept the momentum of SGD alone; --optimiser sgd --average 0 go on from that";
             return Err(Error::Usage(reason.into()));
         }
+        let looked_at = if self.test_only { &[&sets.validation][..] } else { &[&sets.training, &sets.validation] };
+        look(&sets, looked_at, &recipe, settings.threads, self.machine.no_check)?;
         let origin = model.as_ref().map(|model| Origin::of(model, store));
         let mut state = State::new(recipe, &settings, source, origin);
         let mut drawn = initial_weights(&state.recipe.config, settings.seed);
@@ -228,8 +245,22 @@ fn same_classes(model: &Model, sets: &Sets) -> Result<()> {
     Err(Error::Usage(format!("{}: {reason}", model.name)))
 }
 
-/// Says what stands in the way of a training before its first step.
-pub(super) fn look(sets: &Sets, recipe: &Recipe, threads: usize, no_check: bool) -> Result<()> {
+/// Says what of a recipe makes no sense, and what little, before any image is looked at.
+pub(super) fn possible(recipe: &Recipe, sets: &Sets) -> Result<()> {
+    let steps = sets.training.len().div_ceil(recipe.batch);
+    recipe.check_for(matches!(sets.training.targets, Targets::Findings(_)), steps)?;
+    let left = 100.0 * recipe.share_of_first(steps);
+    if left > 10.0 {
+        eprintln!(
+            "{left:.0} % of the first weights will be left in the average of these {} steps; --average with less keeps fewer",
+            recipe.epochs * steps
+        );
+    }
+    Ok(())
+}
+
+/// Says what stands in the way of a training before its first step; decodes these images.
+pub(super) fn look(sets: &Sets, images: &[&Labelled], recipe: &Recipe, threads: usize, no_check: bool) -> Result<()> {
     let Sets { training, validation, .. } = sets;
     for note in check(training, validation, recipe.config.num_classes)? {
         eprintln!("{note}");
@@ -241,10 +272,10 @@ pub(super) fn look(sets: &Sets, recipe: &Recipe, threads: usize, no_check: bool)
         shared(training, validation)?.into_iter().for_each(|note| eprintln!("{note}"));
     }
     let transform = Transform::new(&recipe.protocol, recipe.config.in_channels)?;
-    let bar = progress::images(training.len() + validation.len());
+    let bar = progress::images(images.iter().map(|labelled| labelled.len()).sum());
     bar.set_message("looked at");
-    let looked = [training, validation]
-        .into_iter()
+    let looked = images
+        .iter()
         .try_for_each(|labelled| check_images(labelled, &transform, threads, |images| bar.inc(images as u64)));
     bar.finish_and_clear();
     looked

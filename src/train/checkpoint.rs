@@ -81,6 +81,9 @@ pub struct Position {
     pub wrong: Option<usize>,
     /// The rate of its first step.
     pub rate: f64,
+    /// How long they took.
+    #[serde(default)]
+    pub seconds: f64,
     updates: u64,
     passes: u64,
 }

@@ -23,6 +23,10 @@ pub struct Folder {
     figures: Figures,
     /// The text of `split.csv`, until it is written with the first of the others.
     split: Option<String>,
+    /// Whether the run has a split of its own.
+    is_split: bool,
+    /// Whether another run's files may be there, until the first of this one's replace them.
+    replaces: bool,
 }
 
 /// The names of the curves.
@@ -50,28 +54,39 @@ impl Folder {
     /// The file that says which images are on which side.
     pub const SPLIT: &str = "split.csv";
 
-    /// Makes the folder. One that holds a run's files is refused, unless they may be replaced; they are when the first epoch
-    /// is done.
-    pub fn create(path: &Path, replace: bool) -> Result<Self> {
-        let taken = [Kept::Best.file(), Kept::Last.file(), hf::CONFIG, hf::CARD, FIGURES, CSV, Self::SPLIT];
-        let mut taken = taken.into_iter().chain(CURVES).map(|file| path.join(file)).filter(|path| path.exists());
+    /// Refuses one that holds a run's files, unless they may be replaced.
+    pub fn check(path: &Path, replace: bool) -> Result<()> {
+        let mut taken = Self::files(path).filter(|path| path.exists());
         let events = || tensorboard::files(path).map(|files| files.into_iter().next());
-        if let Some(path) = if replace { None } else { taken.next().map_or_else(events, |path| Ok(Some(path)))? } {
-            return Err(Error::Exists { path });
+        match if replace { None } else { taken.next().map_or_else(events, |path| Ok(Some(path)))? } {
+            Some(path) => Err(Error::Exists { path }),
+            None => Ok(()),
         }
+    }
+
+    /// Makes the folder, if it passes the [`check`](Self::check). What may be replaced is when the first checkpoint is written.
+    pub fn create(path: &Path, replace: bool) -> Result<Self> {
+        Self::check(path, replace)?;
         std::fs::create_dir_all(path).map_err(Error::io("create", path))?;
-        Ok(Self::open(path))
+        Ok(Self { replaces: replace, ..Self::open(path) })
     }
 
     /// The folder of a run that goes on.
     pub fn open(path: &Path) -> Self {
-        Self { path: path.to_owned(), figures: Figures::new(path, Value::Null, Vec::new()), split: None }
+        let figures = Figures::new(path, Value::Null, Vec::new());
+        Self { path: path.to_owned(), figures, split: None, is_split: false, replaces: false }
     }
 
     /// With which images are on which side, written with the first checkpoint.
     #[must_use]
     pub fn with_split(self, split: Option<String>) -> Self {
-        Self { split, ..self }
+        Self { is_split: split.is_some(), split, ..self }
+    }
+
+    /// All that a run leaves, but for the event files.
+    fn files(path: &Path) -> impl Iterator<Item = PathBuf> {
+        let files = [Kept::Best.file(), Kept::Last.file(), hf::CONFIG, hf::CARD, FIGURES, CSV, Self::SPLIT];
+        files.into_iter().chain(CURVES).map(|file| path.join(file))
     }
 
     /// Says what the run is made by, and what the epochs came to that it has done: none, or a checkpoint's. What the folder
@@ -106,11 +121,25 @@ impl Folder {
     pub fn save(&mut self, run: &Run) -> Result<()> {
         self.save_split()?;
         let path = self.file(Kept::Last);
-        files::replace(&path, |out| run.checkpoint().write(&path, out)).map(drop)
+        files::replace(&path, |out| run.checkpoint().write(&path, out))?;
+        if std::mem::take(&mut self.replaces) { self.remove_others() } else { Ok(()) }
+    }
+
+    /// Removes what another run left, once this one has a checkpoint: the two would be taken for one.
+    fn remove_others(&self) -> Result<()> {
+        let own = [self.file(Kept::Last), self.path.join(Self::SPLIT)];
+        let own = if self.is_split { &own[..] } else { &own[..1] };
+        for path in Self::files(&self.path).filter(|path| path.exists() && !own.contains(path)) {
+            std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+        }
+        tensorboard::remove(&self.path)
     }
 
     /// Writes the network as it is after the last epoch, with its description and its card: the folder is a model.
     pub fn save_model(&mut self, run: &Run) -> Result<()> {
+        if self.replaces {
+            self.save(run)?;
+        }
         self.save_split()?;
         let path = self.file(Kept::Best);
         let Recipe { config, protocol, .. } = &run.state().recipe;

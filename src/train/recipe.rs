@@ -139,6 +139,39 @@ impl Recipe {
         Augmentation::named(&self.augmentation.to_string()).map(drop)
     }
 
+    /// Refuses what would be asked for in vain: of targets that are findings or classes, for epochs of so many steps.
+    pub fn check_for(&self, findings: bool, steps: usize) -> Result<()> {
+        self.check()?;
+        let options = self.options(steps)?;
+        options.check(&self.config)?;
+        let refuse = |reason: String| Err(Error::Usage(reason));
+        let place = |part: Part| part.index("part", &self.config);
+        let first = place(options.first_trained)?;
+        if findings && self.label_smoothing > 0.0 {
+            return refuse("label smoothing is for classes; findings are learned as they are".into());
+        }
+        for (part, factor) in options.rates {
+            if place(part)? < first {
+                return refuse(format!("a rate of {factor} for {part}, which is frozen; leave one of the two out"));
+            }
+        }
+        if self.config.drop_rate > 0.0 && first > 0 && options.first_trained == Part::Classifier {
+            return refuse("dropout in front of the classifier, where all is frozen; leave one of the two out".into());
+        }
+        if self.warm_up > 0 && self.warm_up >= self.epochs {
+            return refuse(format!(
+                "the rate rises for {} epochs of {}; let it rise for fewer",
+                self.warm_up, self.epochs
+            ));
+        }
+        Ok(())
+    }
+
+    /// How much of the first weights is left in their average at the end, of epochs of so many steps.
+    pub fn share_of_first(&self, steps: usize) -> f64 {
+        self.average.map_or(0.0, |share| share.powf((self.epochs * steps) as f64))
+    }
+
     /// What it says, for people: names and values. What is not used is left out.
     pub fn rows(&self) -> Vec<(String, String)> {
         let optimiser = match self.optimiser {

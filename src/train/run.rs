@@ -136,14 +136,14 @@ impl Run {
         if self.state.position.step == 0 {
             self.state.position.rate = self.learner.rate();
         }
-        let begun = (Instant::now(), self.state.position.images);
+        let begun = Instant::now();
         let outcome = self.train(&mut observe);
         self.state.position.note(self.learner.progress());
+        self.state.position.seconds += begun.elapsed().as_secs_f64();
         if !outcome? {
             self.clock();
             return Ok(Advance::Paused);
         }
-        let images_per_s = (self.training.len() - begun.1) as f64 / begun.0.elapsed().as_secs_f64();
         let epoch = self.state.done() + 1;
         let judged = self.validate(|validated| observe(&Moment::of(epoch, &self.state.position, validated)))?;
         self.clock();
@@ -160,7 +160,7 @@ impl Run {
             train_error,
             validation_loss,
             score,
-            images_per_s,
+            images_per_s: self.training.len() as f64 / self.state.position.seconds,
             seconds: self.state.seconds,
             memory_mib: memory::peak_mib(),
         };
@@ -387,6 +387,7 @@ mod tests {
             let mut second = run(stored.state, settings, Some(&mut |name: &str| tensors.get(name).cloned()));
             while second.advance(|_| true).unwrap() != Advance::Done {}
             assert!(outcome(&second) == expected, "stopped after {stop}");
+            assert!(second.state().history.iter().all(|epoch| epoch.images_per_s > 0.0), "stopped after {stop}");
         }
         // Other labels are other data.
         let stored = Stored::open(&path).unwrap();

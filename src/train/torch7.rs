@@ -20,9 +20,12 @@ pub struct Torch7 {
 }
 
 impl Torch7 {
+    /// Torch's table of a run, beside its checkpoints.
+    pub const LATEST: &str = "latest.t7";
+
     /// Reads the folder; `None` if it has no `latest.t7`.
     pub fn open(folder: &Path) -> Result<Option<Self>> {
-        let path = folder.join("latest.t7");
+        let path = folder.join(Self::LATEST);
         if !path.is_file() {
             return Ok(None);
         }

@@ -163,6 +163,8 @@ fn findings_are_learnt_from_a_csv_and_measured_by_their_curves() {
         "--batch-size",
         "8",
     ];
+    let outcome = finetune(folder.path(), "images", &[&more[..], &["--label-smoothing", "0.1"]].concat());
+    assert!(outcome.code == 2 && outcome.stderr.contains("label smoothing is for classes"), "{}", outcome.stderr);
     let outcome = finetune(folder.path(), "images", &more);
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     assert!(outcome.stderr.contains("mean AUROC"), "{}", outcome.stderr);
@@ -214,7 +216,9 @@ fn what_cannot_be_learnt_from_is_named_before_the_first_step() {
     std::fs::create_dir(root.join("taken")).unwrap();
     std::fs::write(root.join("taken/model.safetensors"), "mine").unwrap();
     let taken = root.join("taken").to_str().unwrap().to_owned();
-    let within = root.join("good/out").to_str().unwrap().to_owned();
+    let [within, around] = ["good/out", "good/../good/out"].map(|path| root.join(path).to_str().unwrap().to_owned());
+    std::os::unix::fs::symlink(root.join("good"), root.join("link")).unwrap();
+    let linked = root.join("link/out").to_str().unwrap().to_owned();
     for (data, more, code, says) in [
         ("empty-class", &[][..], 5, "nothing"),
         ("one", &[], 2, "there is nothing to learn"),
@@ -227,6 +231,13 @@ fn what_cannot_be_learnt_from_is_named_before_the_first_step() {
         ("good", &["--lr-of", "block9=2"], 2, "block9"),
         ("good", &["--group", "patient"], 2, "--labels FILE.csv"),
         ("good", &["--out", &within], 2, "--out lies in --data"),
+        ("good", &["--out", &around], 2, "--out lies in --data"),
+        ("good", &["--out", &linked], 2, "--out lies in --data"),
+        ("good", &["--freeze", "stem,block1", "--lr-of", "stem=5"], 2, "for conv0, which is frozen"),
+        ("good", &["--freeze", "backbone", "--drop-rate", "0.5"], 2, "dropout in front of the classifier"),
+        // Before any image is looked at.
+        ("corrupt", &["--lr=-1"], 2, "rate is -1"),
+        ("corrupt", &["--out", &taken], 4, "model.safetensors exists"),
         ("nowhere", &[], 5, "nowhere"),
         ("good", &["--out", &taken], 4, "model.safetensors exists"),
     ] {

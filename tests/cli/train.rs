@@ -107,8 +107,13 @@ fn what_is_there_stays_and_what_makes_no_sense_is_one_line() {
         (&["--resume", out, "--lr", "0.1"], 2, "leave the others out"),
         (&["--resume", out], 5, "last.safetensors: "),
         (&["--resume", "nowhere"], 4, "cannot read"),
+        (&["--resume", out, "--bottleneck", "false"], 2, "leave the others out"),
         (&["--preset", "digits", "--lr=-1"], 2, "rate is -1; it must be at least 0"),
-        // The numbers leave f32 at once: what is there stays although it may be replaced.
+        // What would be asked for in vain.
+        (&["--preset", "digits", "--optimiser", "adamw", "--momentum", "0.5"], 2, "AdamW has none"),
+        (&["--preset", "digits", "--drop-rate", "1.5"], 2, "drop_rate is 1.5; it must be at least 0 and below 1"),
+        (&["--preset", "digits", "--warm-up", "9", "--epochs", "9"], 2, "rises for 9 epochs of 9"),
+        // The numbers leave f32 at the second step: what is there stays although it may be replaced.
         (&["--preset", "digits", "--lr", "1e30", "--out", out, "--force"], 1, "the loss is not finite"),
     ] {
         let outcome = run(folder.path(), &[&["train"], arguments].concat());
@@ -253,6 +258,50 @@ fn the_original_s_options_are_taken_by_its_own_names() {
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
 }
 
+#[test]
+fn a_run_goes_on_where_nobody_reads_what_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_densenet-zoo"))
+        .args(["train", "--preset", "digits", "--epochs", "2", "--out", "out", "--format", "json"])
+        .current_dir(folder.path())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stderr.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(json(std::str::from_utf8(&output.stdout).unwrap())["last"]["epoch"], 2);
+}
+
+#[test]
+fn a_run_that_replaces_another_leaves_nothing_of_it_from_its_first_checkpoint_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_densenet-zoo"));
+        command.args(["train", "--preset", "digits", "--out", "out"]).args(more).current_dir(folder.path());
+        command
+    };
+    assert!(train(&["--epochs", "1", "--batch-size", "64"]).output().unwrap().status.success());
+    let out = folder.path().join("out");
+    assert!(out.join("README.md").exists() && out.join("curves.svg").exists());
+    // It would take hours, and draw curves at its end.
+    let more = ["--force", "--seed", "9", "--epochs", "60000"];
+    let mut child = train(&more).stderr(Stdio::null()).spawn().unwrap();
+    let begun = std::time::Instant::now();
+    while out.join("curves.png").exists() {
+        assert!(child.try_wait().unwrap().is_none() && begun.elapsed().as_secs() < 120);
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // SIGKILL leaves the file that it was writing.
+    let found: Vec<_> = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(found.iter().any(|name| name == "last.safetensors"), "{found:?}");
+    let stored = std::fs::read(out.join("last.safetensors")).unwrap();
+    assert!(stored.windows(8).any(|bytes| bytes == b"seed\\\":9"), "{found:?}");
+}
+
 /// Two classes of 64x64 images under `root`.
 fn images(root: &Path, each: u32) {
     for (class, light) in [("dark", 40), ("light", 200)] {
@@ -283,7 +332,7 @@ fn a_disk_that_fills_up_leaves_the_last_checkpoint_and_the_run_goes_on_when_ther
     let script = format!(
         "mkdir disk && mount -t tmpfs -o size=4m tmpfs disk || exit 99
          $ZOO {recipe} --out disk/run 2> log > out &
-         until grep -q '^epoch   1/' log; do sleep 0.01; done
+         until grep -q '^epoch   1/' log || ! kill -0 $!; do sleep 0.01; done
          head -c 8m /dev/zero > disk/other 2> /dev/null
          wait $!; echo \"exit $?\"; grep '^densenet-zoo: ' log
          rm disk/other
@@ -452,6 +501,15 @@ fn a_run_of_torch7_goes_on_and_weights_of_another_network_are_named() {
     let more = ["--resume", torch7.to_str().unwrap(), "--depth", "22", "--average", "0.9", "--force"];
     let outcome = run(folder.path(), &[&common[..], &more].concat());
     assert!(outcome.code == 2 && outcome.stderr.contains("the momentum of SGD alone"), "{}", outcome.stderr);
+    // In one folder it could not be told which of the two runs goes on.
+    let own = path("own");
+    std::fs::create_dir(&own).unwrap();
+    for file in ["latest.t7", "model_1.t7", "optimState_1.t7"] {
+        std::fs::copy(torch7.join(file), Path::new(&own).join(file)).unwrap();
+    }
+    let same = ["train", "--dataset", "cifar10+", "--data", &data, "--growth-rate", "4", "--depth", "22"];
+    let outcome = run(folder.path(), &[&same[..], &["--resume", &own, "--out", &own]].concat());
+    assert!(outcome.code == 2 && outcome.stderr.contains("give another"), "{}", outcome.stderr);
     // Another network's.
     let more = ["--resume", torch7.to_str().unwrap(), "--depth", "16", "--force"];
     let outcome = run(folder.path(), &[&common[..], &more].concat());
