@@ -141,7 +141,9 @@ pub enum Error {
         class: usize,
     },
     /// A batch of one image whose last map is one pixel: a batch norm would see one value a channel.
-    #[error("batch norm needs more than one value a channel; take more or larger images")]
+    #[error(
+        "batch norm needs more than one value a channel; take batches that leave no single image over, or larger images"
+    )]
     FewValues,
     /// The loss or the gradient is infinite or no number. The weights are those before the step.
     #[error("the {0} is not finite; the weights are unchanged. Take a lower learning rate, or look for bad inputs")]

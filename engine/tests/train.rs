@@ -395,7 +395,7 @@ fn batches_and_options_that_do_not_fit_are_refused() {
     assert_eq!(error(32, &[0, 10], &mut trainer), "label 10 is none of the network's 10 classes, which count from 0");
     assert_eq!(
         error(16, &[3], &mut trainer),
-        "batch norm needs more than one value a channel; take more or larger images"
+        "batch norm needs more than one value a channel; take batches that leave no single image over, or larger images"
     );
     let shape = Shape { height: 4, width: 4, batch: 2, threads: 1 };
     let refused = |config: &Config, shape, options: &Options| {

@@ -9,6 +9,9 @@ use super::Sample;
 use super::transform::Transform;
 use crate::error::{Error, Result};
 
+/// The most bytes that are made ahead.
+const ROOM: usize = 4 << 30;
+
 /// An image that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BadImage {
@@ -46,7 +49,7 @@ impl Batch {
 /// Shows every sample to `consume`, `size` at a time and in order, while `threads` threads decode what comes next.
 ///
 /// What `consume` refuses ends it; an image that cannot be read is named in its batch. Each thread is at most two batches
-/// ahead, and fills the pixels of its earlier batches anew.
+/// ahead, and fills the pixels of its earlier batches anew; of large batches fewer threads make 4 GiB at most.
 pub fn each_batch(
     samples: &[Sample],
     transform: &Transform,
@@ -59,10 +62,15 @@ pub fn each_batch(
         let start = number * size;
         prepare(&samples[start..samples.len().min(start + size)], start, transform, pixels)
     };
-    ahead(samples.len().div_ceil(size), threads, make, |mut batch| {
+    ahead(samples.len().div_ceil(size), makers(threads, size * transform.bytes()), make, |mut batch| {
         consume(&mut batch)?;
         Ok(Some(batch.pixels))
     })
+}
+
+/// How many of the threads make batches of so many bytes: each has two and one that is filled anew.
+pub(crate) fn makers(threads: usize, bytes: usize) -> usize {
+    threads.min(ROOM / (3 * bytes.max(1))).max(1)
 }
 
 /// Shows `consume` what `make` makes of each number below `count`, in order, while `threads` threads make what comes next.
@@ -130,6 +138,15 @@ mod tests {
 
     fn transform() -> Transform {
         Transform::new(&Protocol::named("digits").unwrap(), 3).unwrap()
+    }
+
+    #[test]
+    fn large_batches_are_made_by_fewer_threads() {
+        // 256 images of 224x224: 154 MB a batch, nine times three of them.
+        let imagenet = Transform::new(&Protocol::named("torch7").unwrap(), 3).unwrap();
+        assert_eq!([1, 4, 64].map(|threads| makers(threads, 256 * imagenet.bytes())), [1, 4, 9]);
+        assert_eq!(makers(64, 64 * transform().bytes()), 64);
+        assert_eq!(makers(2, usize::MAX / 3), 1);
     }
 
     #[test]

@@ -56,6 +56,12 @@ impl Transform {
         if self.ten { 10 } else { 1 }
     }
 
+    /// Bytes of an image's input, all crops.
+    pub fn bytes(&self) -> usize {
+        let (channels, height, width) = self.shape();
+        size_of::<f32>() * self.crops() * channels * height * width
+    }
+
     /// The protocol.
     pub fn protocol(&self) -> &Protocol {
         &self.protocol

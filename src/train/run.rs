@@ -14,7 +14,7 @@ use super::labelled::{Labelled, Targets};
 use super::learner::{Compute, Learner, Tensors};
 use super::sets::Sets;
 use super::step::{diverged, step};
-use crate::data::loader::{BadImage, ahead};
+use crate::data::loader::{BadImage, ahead, makers};
 use crate::data::transform::Transform;
 use crate::error::{Error, Result};
 use crate::eval::{Setup, Shard, evaluate, evaluate_findings};
@@ -200,7 +200,8 @@ impl Run {
             Ok((pixels, batches[number]))
         };
         let mut going = true;
-        ahead(batches.len(), *threads, make, |batch| {
+        let makers = makers(*threads, recipe.batch * transform.bytes());
+        ahead(batches.len(), makers, make, |batch| {
             let (pixels, batch) = batch?;
             let (loss, wrong) = step(learner.as_mut(), &pixels, batch, &training.targets)
                 .map_err(|error| diverged(error, epoch, position.step + 1))
