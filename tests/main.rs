@@ -34,6 +34,8 @@ mod net;
 mod preprocess;
 #[path = "cli/report.rs"]
 mod report;
+#[path = "cli/resume.rs"]
+mod resume;
 #[path = "cli/mod.rs"]
 mod run;
 #[path = "cli/train.rs"]
