@@ -1,5 +1,6 @@
 //! The two ways to run a network behind one front: the engine on the CPU, and candle on any device.
 
+use std::io::Write;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -173,7 +174,9 @@ fn in_parts(
             }
             Err(error) if count > 1 && is_out_of_memory(&error) => {
                 *most = count / 2;
-                eprintln!("the device's memory is full at {count} images; going on with {most} at a time");
+                let said = format!("the device's memory is full at {count} images; going on with {most} at a time\n");
+                // Where nobody reads stderr, it goes on all the same.
+                let _ = std::io::stderr().write_all(said.as_bytes());
             }
             Err(error) => return Err(error.into()),
         }
