@@ -130,6 +130,9 @@ enum Target {
 impl Convert {
     pub(super) fn run(self, store: &Store) -> Result<()> {
         let target = self.target();
+        if let Target::File(path) = &target {
+            output::right_ending(path, "safetensors", "convert writes safetensors, and `export` ONNX")?;
+        }
         if !self.force {
             let taken = match &target {
                 Target::Stdout => None,
@@ -200,7 +203,7 @@ impl Convert {
             self.write(target, input, |out| conversion.write(out))?
         };
         let differences = hf::network_differences(&conversion.config);
-        if !differences.is_empty() {
+        if hf::timm_builds(&conversion.config) && !self.no_top && !differences.is_empty() {
             eprintln!("torchvision and timm load it, and their outputs will differ: {}", differences.join("; "));
         }
         let config = &conversion.config;
@@ -218,17 +221,20 @@ impl Convert {
 
     fn summary(&self, conversion: &Conversion, target: &Target, sha256: &str) -> String {
         let config = &conversion.config;
+        let (classifier, classes, head) = if self.no_top {
+            ((config.num_features() + 1) * config.num_classes, "no classifier".to_owned(), String::new())
+        } else {
+            (0, format!("{} classes", config.num_classes), format!(", head {}", config.head.name()))
+        };
         let stated = if conversion.protocol_stated { "" } else { " (its network's default; --protocol to change)" };
         format!(
-            "{} ({}, sha256 {})\n  {}, {} parameters, {} classes, eps {:e}, head {}{}\n  {}\n  protocol {}{stated}\n{} (sha256 {sha256})",
+            "{} ({}, sha256 {})\n  {}, {} parameters, {classes}, eps {:e}{head}{}\n  {}\n  protocol {}{stated}\n{} (sha256 {sha256})",
             self.input.display(),
             conversion.format.name(),
             conversion.source_sha256,
             config.name(),
-            output::thousands(config.parameter_count() as u64),
-            config.num_classes,
+            output::thousands((config.parameter_count() - classifier) as u64),
             config.eps,
-            config.head.name(),
             if config.pooling == Rounding::Ceil { ", poolings rounded up" } else { "" },
             conversion.report,
             conversion.protocol.name,

@@ -95,6 +95,15 @@ fn outputs_are_not_overwritten_and_folders_get_the_input_s_name() {
     assert_eq!(outcome.code, 4);
     assert!(outcome.stderr.contains("--force overwrites it"), "{}", outcome.stderr);
     assert_eq!(run(folder.path(), &["convert", &input, "-o", &target, "--force"]).code, 0);
+    // Nor is another format promised than the one that is written.
+    for name in ["a.onnx", "a.PTH", "a.pth.tar"] {
+        let outcome = run(folder.path(), &["convert", &input, "-o", name]);
+        let said =
+            format!("densenet-zoo: -o {name}: convert writes safetensors, and `export` ONNX; name it .safetensors\n");
+        assert_eq!((outcome.code, outcome.stderr), (2, said));
+    }
+    let unknown = format!("{}/model_1.2", folder.path().display());
+    assert_eq!(run(folder.path(), &["convert", &input, "-o", &unknown]).code, 0);
     let outcome = run(folder.path(), &["convert", "missing.pth", "-o", &target]);
     assert_eq!(outcome.code, 4, "{}", outcome.stderr);
 }
@@ -202,6 +211,11 @@ fn flags_choose_among_networks() {
     assert_eq!(outcome.code, 1);
     assert!(outcome.stderr.contains("--prefix NAME chooses one"), "{}", outcome.stderr);
     assert_eq!(run(folder.path(), &["convert", &file, "-o", output, "--prefix", "teacher"]).code, 0);
+    // Neither torchvision nor timm has a network for CIFAR.
+    let cifar = path("pytorch/cifar_gpleiss_zip.pt");
+    let outcome = run(folder.path(), &["convert", &cifar, "-o", output, "--force", "--eps", "1e-3"]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
+    assert!(outcome.stdout.contains(", eps 1e-3, head logits\n"), "{}", outcome.stdout);
     let file = path("pytorch_more/ema_timm.pth.tar");
     assert_eq!(run(folder.path(), &["convert", &file, "-o", output, "--force", "--prefer", "ema"]).code, 0);
 }
