@@ -64,6 +64,23 @@ fn image_folders_are_classified_and_evaluated() {
     let outcome = run(folder.path(), &["classify", &model, &photo, "--protocol", "pil-bilinear", "--device", "cpu"]);
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     assert_eq!(outcome.stdout.lines().filter(|line| line.contains(" %  ")).count(), 5, "{}", outcome.stdout);
+    // A bad image is named, and takes none of the others along.
+    let bad = folder.path().join("bad.png");
+    std::fs::write(&bad, b"no image").unwrap();
+    let bad = bad.to_str().unwrap();
+    let images = ["classify", &model, &photo, bad, "/nonexistent.png", &photo, "--protocol", "pil-bilinear"];
+    let classify = |more: &[&str]| run(folder.path(), &[&images[..], &["--device", "cpu"], more].concat());
+    let named = format!("{bad}: not an image");
+    let missing = "/nonexistent.png: cannot read: No such file or directory (os error 2)\n";
+    let end = "densenet-zoo: 2 images could not be read; --skip-bad leaves them out\n";
+    let human = classify(&[]);
+    assert_eq!((human.code, human.stdout.matches(&photo).count()), (5, 2), "{}", human.stderr);
+    assert!(human.stderr.contains(&named) && human.stderr.ends_with(&format!("{missing}{end}")), "{}", human.stderr);
+    let json = classify(&["--format", "json"]);
+    assert_eq!((json.code, &json.stderr), (5, &human.stderr));
+    let result: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!((result["images"].as_array().unwrap().len(), &result["bad"][0]["image"]), (2, &bad.into()));
+    assert_eq!(classify(&["--skip-bad"]).code, 0);
 }
 
 #[test]
@@ -71,7 +88,9 @@ fn wrong_requests_say_what_to_do() {
     let cache = tempfile::tempdir().unwrap();
     let photo = path("preproc/decoded/photo_500x375_420_jpg.png");
     for (arguments, code, text) in [
-        (vec!["eval", "digits", "--data", "/nonexistent"], 5, "not a folder; --data takes"),
+        (vec!["eval", "digits", "--data", "/nonexistent"], 4, "/nonexistent: cannot read: No such file or directory"),
+        (vec!["eval", "digits", "--data", "/nonexistent.tar"], 4, "/nonexistent.tar: cannot read: No such file"),
+        (vec!["eval", "digits", "--data", &photo], 5, "not a folder; --data takes"),
         (vec!["classify", "digits", &photo], 5, "protocol digits takes 32x32 as they are"),
         (vec!["classify", "digits", "/nonexistent.png"], 4, "/nonexistent.png: cannot read"),
         (vec!["classify", "digits", &photo, "--protocol", "pil"], 2, "there are torch7, pil-bilinear"),

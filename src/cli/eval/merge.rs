@@ -55,6 +55,6 @@ impl Merge {
                 figures(&summary)
             ))?;
         }
-        unreadable(&evaluation, self.skip_bad)
+        unreadable(&evaluation.bad, self.skip_bad)
     }
 }

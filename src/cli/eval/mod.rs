@@ -15,7 +15,7 @@ use densenet_arch::Task;
 use densenet_zoo::data::Dataset;
 use densenet_zoo::data::class_map::ClassMap;
 use densenet_zoo::data::decode::DECODER;
-use densenet_zoo::data::loader::each_batch;
+use densenet_zoo::data::loader::{BadImage, each_batch};
 use densenet_zoo::data::sheet::Uncertain;
 use densenet_zoo::data::transform::Transform;
 use densenet_zoo::eval::{Evaluation, Setup, Shard, Step, evaluate};
@@ -239,7 +239,7 @@ impl Run {
                 figures(&summary),
             ))?;
         }
-        unreadable(&evaluation, self.skip_bad)
+        unreadable(&evaluation.bad, self.skip_bad)
     }
 
     /// Refuses to overwrite predictions, unless that is wanted.
@@ -260,16 +260,15 @@ impl Run {
 
     /// Reads and prepares all images, and throws them away.
     fn prepare_only(&self, dataset: &Dataset, transform: &Transform) -> Result<()> {
-        let (threads, start) = (self.threads(), Instant::now());
-        let mut bad = Evaluation::default();
+        let (threads, start, mut bad) = (self.threads(), Instant::now(), Vec::new());
         let bar = progress::images(dataset.samples.len());
         each_batch(&dataset.samples, transform, self.batch_size.into(), threads, |batch| {
             bar.inc(batch.len as u64);
-            bad.bad.extend(batch.bad_images(&dataset.samples));
+            bad.extend(batch.bad_images(&dataset.samples));
             Ok(())
         })?;
         bar.finish_and_clear();
-        let (images, seconds) = (dataset.samples.len() - bad.bad.len(), start.elapsed().as_secs_f64());
+        let (images, seconds) = (dataset.samples.len() - bad.len(), start.elapsed().as_secs_f64());
         let rate = images as f64 / seconds;
         if self.print.format == Format::Json {
             output::print_json(&json!({
@@ -280,7 +279,7 @@ impl Run {
                 "protocol": transform.protocol(),
                 "crops": transform.crops(),
                 "decoder": DECODER,
-                "bad": bad.bad,
+                "bad": bad,
             }))?;
         } else {
             output::print(&format!(
@@ -349,11 +348,11 @@ fn whole(done: Vec<Entry>, rest: Evaluation) -> Evaluation {
 }
 
 /// Fails where images could not be read, unless that was allowed.
-fn unreadable(evaluation: &Evaluation, allowed: bool) -> Result<()> {
-    for bad in &evaluation.bad {
+pub(super) fn unreadable(bad: &[BadImage], allowed: bool) -> Result<()> {
+    for bad in bad {
         eprintln!("{}", bad.reason);
     }
-    match evaluation.bad.len() {
+    match bad.len() {
         0 => Ok(()),
         count if allowed => {
             eprintln!("{count} images could not be read, and are not counted");
