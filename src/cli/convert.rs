@@ -21,7 +21,7 @@ use super::{Format, ProtocolArg, output};
 #[derive(Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct Convert {
-    /// A checkpoint of any format; told apart by looking into the file.
+    /// A checkpoint of any format, told apart by looking into the file; or a folder with model.safetensors.
     input: PathBuf,
     /// The safetensors file; a folder if it is one or ends in `/`; `-` is stdout.
     #[arg(short, long, value_name = "FILE|DIR/|-")]
@@ -128,7 +128,8 @@ enum Target {
 }
 
 impl Convert {
-    pub(super) fn run(self, store: &Store) -> Result<()> {
+    pub(super) fn run(mut self, store: &Store) -> Result<()> {
+        self.input = super::checkpoint(store, self.input)?;
         let target = self.target();
         if let Target::File(path) = &target {
             output::right_ending(path, "safetensors", "convert writes safetensors, and `export` ONNX")?;
@@ -152,7 +153,7 @@ impl Convert {
     fn options(&self) -> Result<Options> {
         let arch = self.arch.as_deref().map(|name| {
             let found = networks::find(name).map(|network| network.config.clone());
-            found.ok_or_else(|| Error::Usage(format!("--arch {name}: no such network; `list` names them")))
+            found.ok_or_else(|| output::no_such_network(name))
         });
         Ok(Options {
             arch: arch.transpose()?,

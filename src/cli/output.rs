@@ -43,6 +43,11 @@ pub(super) fn write_folder(
     )
 }
 
+/// What `--arch` says of a name that no network has.
+pub(super) fn no_such_network(name: &str) -> Error {
+    Error::Usage(format!("--arch {name}: no such network; `list` names them"))
+}
+
 /// Refuses to overwrite, unless that is wanted.
 pub(super) fn may_write(path: &Path, force: bool) -> Result<()> {
     if path.exists() && !force { Err(Error::Exists { path: path.to_owned() }) } else { Ok(()) }

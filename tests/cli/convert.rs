@@ -106,6 +106,12 @@ fn outputs_are_not_overwritten_and_folders_get_the_input_s_name() {
     assert_eq!(run(folder.path(), &["convert", &input, "-o", &unknown]).code, 0);
     let outcome = run(folder.path(), &["convert", "missing.pth", "-o", &target]);
     assert_eq!(outcome.code, 4, "{}", outcome.stderr);
+    for arguments in [&["inspect", "densenet-121"][..], &["convert", "densenet-121", "-o", &target]] {
+        let outcome = run(folder.path(), arguments);
+        let said = "densenet-zoo: densenet-121: cannot read: No such file or directory (os error 2); `fetch densenet-121` \
+                    converts it\n";
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (4, said));
+    }
 }
 
 #[test]
@@ -196,9 +202,22 @@ fn a_folder_for_timm_is_a_model_too() {
     assert_eq!(config["pretrained_cfg"]["interpolation"], "bicubic");
     let outcome = run(folder.path(), &arguments);
     assert_eq!(outcome.code, 4, "{}", outcome.stderr);
+    assert!(run(folder.path(), &["inspect", output]).stdout.contains("hf/model.safetensors: safetensors file, "));
+    let weights = format!("{output}/model.safetensors");
+    assert!(bytes_of(&["convert", output, "-o", "-"]).0 == bytes_of(&["convert", &weights, "-o", "-"]).0);
     let reference = path("pytorch/tiny_64.ref.safetensors");
     let outcome = run(folder.path(), &["parity", output, "--reference", &reference, "--device", "cpu"]);
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+}
+
+#[test]
+fn the_readme_shows_the_digest_that_comes_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = format!("{}/", folder.path().display());
+    let outcome = run(folder.path(), &["convert", &path("mxnet/densenet-tiny-0000.params"), "-o", &output]);
+    let (_, line) = outcome.stdout.rsplit_once('/').unwrap();
+    let readme = fs::read_to_string(fixture("../../README.md")).unwrap();
+    assert!(readme.contains(&format!("\n./{line}")), "{line}");
 }
 
 #[test]
