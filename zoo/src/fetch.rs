@@ -9,7 +9,6 @@ use crate::http::{self, Again, Answer, Failure, Request};
 use crate::lock::Lock;
 use crate::partial::{Origin, Partial};
 use crate::source::{Source, confirmed, hub_cached};
-
 use crate::{Cache, Clock, Digest, Error, ErrorKind, Progress, Record, SourceFormat, SystemClock, Weight, retry};
 
 /// No DenseNet is larger; a server could send for ever.
