@@ -11,7 +11,7 @@ folder=$(cd "$folder" && pwd)
 profile=$(mktemp -d)
 trap 'rm -rf "$profile"' EXIT
 
-"$binary" eval digits --data digits --format json --predictions "$folder/results/digits.jsonl" >"$folder/results/digits.json"
+"$binary" eval digits --data digits --format json --predictions "$folder/results/digits.jsonl" --force >"$folder/results/digits.json"
 "$binary" report "$folder/results" -o "$folder/report.html" --force
 
 # The page's own security policy for this check: nothing may be loaded from anywhere but the page itself.

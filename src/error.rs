@@ -45,6 +45,12 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// The predictions of a run, which another must not overwrite.
+    #[error("{} exists; --resume goes on with it, --force overwrites it", path.display())]
+    Predictions {
+        /// The file.
+        path: PathBuf,
+    },
     /// An image, data set or reference file whose content is not what it should be.
     #[error("{}: {reason}", path.display())]
     Data {

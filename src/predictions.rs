@@ -157,7 +157,7 @@ impl Writer {
     pub fn resume(path: &Path, header: &Header) -> Result<(Self, Vec<Entry>)> {
         let found = Predictions::open(path)?;
         if found.header != *header {
-            return Err(Error::data(path, "of another run; give another file, or leave --resume out"));
+            return Err(Error::data(path, "of another run; give another file, or --force instead of --resume"));
         }
         let mut kept = found.entries;
         let range = header.shard.range(header.images, header.batch_size).len();

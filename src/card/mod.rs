@@ -56,9 +56,9 @@ fn errors(weight: Option<&Weight>) -> String {
         return "None is known for these weights.".to_owned();
     };
     let row = |published: &Published| {
-        let top5 = published.top5_error.map_or("-".to_owned(), |error| error.to_string());
+        let top5 = published.top5_error.map_or("-".to_owned(), |error| format!("{error:.2}"));
         let Published { dataset, top1_error, protocol, crops, source, .. } = published;
-        format!("| {dataset} | {top1_error} | {top5} | {protocol} | {crops} | {} |", source.replace('|', "\\|"))
+        format!("| {dataset} | {top1_error:.2} | {top5} | {protocol} | {crops} | {} |", source.replace('|', "\\|"))
     };
     let rows: Vec<_> = weight.published.iter().map(row).collect();
     format!(

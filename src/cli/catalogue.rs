@@ -6,7 +6,7 @@ use std::{env, fs};
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
-use densenet_arch::Config;
+use densenet_arch::{Config, networks};
 use densenet_registry::{Cache, Catalogue, Digest, Known, SourceFormat, Weight};
 use densenet_zoo::Result;
 use densenet_zoo::store::Store;
@@ -116,6 +116,12 @@ impl List {
         if let Some(repository) = &self.hub {
             return hub(repository, self.format);
         }
+        if let Some(arch) = &self.arch
+            && networks::find(arch).is_none()
+            && !store.catalogue.weights().iter().any(|weight| is_of(weight, arch))
+        {
+            return Err(output::no_such_network(arch));
+        }
         let mut weights: Vec<_> = store.catalogue.weights().iter().filter(|weight| self.takes(weight)).collect();
         if let Some(sort) = self.sort {
             weights.sort_by(|a, b| sort.order(a, b));
@@ -129,17 +135,19 @@ impl List {
     }
 
     fn takes(&self, weight: &Weight) -> bool {
-        let is_of = |arch: &String| {
-            let plain = |name: &str| name.to_ascii_lowercase().replace(['-', '_'], "");
-            [weight.arch(), &weight.network.name()].iter().any(|name| plain(name) == plain(arch))
-        };
         let states = |text: &String| weight.licence.to_lowercase().contains(&text.to_lowercase());
-        self.arch.as_ref().is_none_or(is_of)
+        self.arch.as_ref().is_none_or(|arch| is_of(weight, arch))
             && self.format_of.as_ref().is_none_or(|format| weight.format.name() == format)
             && self.licence.as_ref().is_none_or(states)
             && self.digest.is_none_or(|digest| digest.known() == weight.file.known())
             && (weight.convertible || !self.convertible)
     }
+}
+
+/// Whether a weight is of that network.
+fn is_of(weight: &Weight, arch: &str) -> bool {
+    let plain = |name: &str| name.to_ascii_lowercase().replace(['-', '_'], "");
+    [weight.arch(), &weight.network.name()].iter().any(|name| plain(name) == plain(arch))
 }
 
 impl DigestArg {

@@ -11,6 +11,7 @@ use densenet_zoo::eval::{best, probabilities, run, sigmoids};
 use densenet_zoo::store::Store;
 use serde_json::json;
 
+use super::eval::unreadable;
 use super::progress::Downloads;
 use super::{Format, FormatArg, ProtocolArg, RunnerArgs, output};
 
@@ -21,6 +22,9 @@ pub(super) struct Classify {
     /// JPEG, PNG, WebP, GIF, TIFF or BMP files.
     #[arg(required = true)]
     images: Vec<PathBuf>,
+    /// Leave out images that cannot be read; otherwise the run fails at its end and names them.
+    #[arg(long)]
+    skip_bad: bool,
     #[command(flatten)]
     protocol: ProtocolArg,
     #[command(flatten)]
@@ -40,10 +44,12 @@ impl Classify {
             .iter()
             .map(|path| Sample { id: path.display().to_string(), labels: vec![0], image: Image::File(path.clone()) })
             .collect();
-        let mut results = Vec::new();
+        let (mut results, mut bad) = (Vec::new(), Vec::new());
         loader::each_batch(&samples, &transform, 1, 1, |batch| {
+            bad.extend(batch.bad_images(&samples));
             if let Some((_, error)) = batch.bad.pop() {
-                return Err(error);
+                // Of one image alone, its error says all.
+                return if samples.len() == 1 && !self.skip_bad { Err(error) } else { Ok(()) };
             }
             let id = &samples[batch.start].id;
             let logits = run(&mut runner, &transform, batch)?;
@@ -64,16 +70,17 @@ impl Classify {
             results.push(json!({"image": id, "top": top}));
             Ok(())
         })?;
-        match self.print.format {
-            Format::Human => Ok(()),
-            Format::Json => output::print_json(&json!({
+        if self.print.format == Format::Json {
+            output::print_json(&json!({
                 "model": model.name,
                 "sha256": model.source.sha256,
                 "protocol": protocol,
                 "task": model.task,
                 "backend": runner.name(),
                 "images": results,
-            })),
+                "bad": bad,
+            }))?;
         }
+        unreadable(&bad, self.skip_bad)
     }
 }

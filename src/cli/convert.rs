@@ -21,7 +21,7 @@ use super::{Format, ProtocolArg, output};
 #[derive(Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct Convert {
-    /// A checkpoint of any format; told apart by looking into the file.
+    /// A checkpoint of any format, told apart by looking into the file; or a folder with model.safetensors.
     input: PathBuf,
     /// The safetensors file; a folder if it is one or ends in `/`; `-` is stdout.
     #[arg(short, long, value_name = "FILE|DIR/|-")]
@@ -128,8 +128,12 @@ enum Target {
 }
 
 impl Convert {
-    pub(super) fn run(self, store: &Store) -> Result<()> {
+    pub(super) fn run(mut self, store: &Store) -> Result<()> {
+        self.input = super::checkpoint(store, self.input)?;
         let target = self.target();
+        if let Target::File(path) = &target {
+            output::right_ending(path, "safetensors", "convert writes safetensors, and `export` ONNX")?;
+        }
         if !self.force {
             let taken = match &target {
                 Target::Stdout => None,
@@ -149,7 +153,7 @@ impl Convert {
     fn options(&self) -> Result<Options> {
         let arch = self.arch.as_deref().map(|name| {
             let found = networks::find(name).map(|network| network.config.clone());
-            found.ok_or_else(|| Error::Usage(format!("--arch {name}: no such network; `list` names them")))
+            found.ok_or_else(|| output::no_such_network(name))
         });
         Ok(Options {
             arch: arch.transpose()?,
@@ -200,7 +204,7 @@ impl Convert {
             self.write(target, input, |out| conversion.write(out))?
         };
         let differences = hf::network_differences(&conversion.config);
-        if !differences.is_empty() {
+        if hf::timm_builds(&conversion.config) && !self.no_top && !differences.is_empty() {
             eprintln!("torchvision and timm load it, and their outputs will differ: {}", differences.join("; "));
         }
         let config = &conversion.config;
@@ -218,17 +222,20 @@ impl Convert {
 
     fn summary(&self, conversion: &Conversion, target: &Target, sha256: &str) -> String {
         let config = &conversion.config;
+        let (classifier, classes, head) = if self.no_top {
+            ((config.num_features() + 1) * config.num_classes, "no classifier".to_owned(), String::new())
+        } else {
+            (0, format!("{} classes", config.num_classes), format!(", head {}", config.head.name()))
+        };
         let stated = if conversion.protocol_stated { "" } else { " (its network's default; --protocol to change)" };
         format!(
-            "{} ({}, sha256 {})\n  {}, {} parameters, {} classes, eps {:e}, head {}{}\n  {}\n  protocol {}{stated}\n{} (sha256 {sha256})",
+            "{} ({}, sha256 {})\n  {}, {} parameters, {classes}, eps {:e}{head}{}\n  {}\n  protocol {}{stated}\n{} (sha256 {sha256})",
             self.input.display(),
             conversion.format.name(),
             conversion.source_sha256,
             config.name(),
-            output::thousands(config.parameter_count() as u64),
-            config.num_classes,
+            output::thousands((config.parameter_count() - classifier) as u64),
             config.eps,
-            config.head.name(),
             if config.pooling == Rounding::Ceil { ", poolings rounded up" } else { "" },
             conversion.report,
             conversion.protocol.name,

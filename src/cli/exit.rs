@@ -33,7 +33,7 @@ pub(super) fn code(error: &Error) -> ExitCode {
         Error::Usage(_)
         | Error::Protocol(_)
         | Error::Engine(densenet_engine::Error::UnknownIsa(_) | densenet_engine::Error::Setting { .. }) => USAGE,
-        Error::Io { .. } | Error::Exists { .. } => DISK,
+        Error::Io { .. } | Error::Exists { .. } | Error::Predictions { .. } => DISK,
         Error::Interrupted(_) => INTERRUPTED,
         Error::Device { .. }
         | Error::DeviceMemory

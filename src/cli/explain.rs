@@ -39,6 +39,9 @@ pub(super) struct Explain {
 
 impl Explain {
     pub(super) fn run(self, store: &Store) -> Result<()> {
+        if self.output.extension().is_none_or(|ending| ending != "png") {
+            return Err(Error::Usage("-o takes a .png file".into()));
+        }
         output::may_write(&self.output, self.force)?;
         let model = store.model(&self.model, &mut Downloads::default().one())?;
         let class = self.class.as_deref().map(|class| number(&model, class)).transpose()?;

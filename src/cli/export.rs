@@ -98,12 +98,15 @@ impl Export {
                     "output": folder,
                     "sha256": sha256,
                 })),
-                Format::Human => output::print(&format!(
-                    "{}: {}, sha256 {sha256}\n  timm.create_model(\"local-dir:{}\", pretrained=True)",
-                    folder.display(),
-                    conversion.config.name(),
-                    folder.display(),
-                )),
+                Format::Human => {
+                    let (config, shown) = (&conversion.config, folder.display());
+                    let use_of = if hf::timm_builds(config) {
+                        format!("timm.create_model(\"local-dir:{shown}\", pretrained=True)")
+                    } else {
+                        "timm has no such network".to_owned()
+                    };
+                    output::print(&format!("{shown}: {}, sha256 {sha256}\n  {use_of}", config.name()))
+                }
             }
         })
     }
@@ -118,6 +121,7 @@ impl Export {
                 "--dtype f16 needs --opset 15: older batch norms keep statistics as halves too".into(),
             ));
         }
+        output::right_ending(path, "onnx", "export writes ONNX, and `convert` safetensors")?;
         output::may_write(path, self.force)?;
         let model = store.model(&self.model, &mut Downloads::default().one())?;
         let metadata = metadata(&model);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use densenet_converters::{Checkpoint, Error as ReadError, Node, PickleName, Verdict};
 use densenet_zoo::input::{self, Input};
+use densenet_zoo::store::Store;
 use densenet_zoo::{Error, Result};
 use serde_json::{Value, json};
 
@@ -12,14 +13,15 @@ use super::{Format, FormatArg, output};
 
 #[derive(Args)]
 pub(super) struct Inspect {
-    /// Any file that `convert` reads.
+    /// Any file that `convert` reads, or a folder with model.safetensors.
     input: PathBuf,
     #[command(flatten)]
     output: FormatArg,
 }
 
 impl Inspect {
-    pub(super) fn run(self) -> Result<()> {
+    pub(super) fn run(mut self, store: &Store) -> Result<()> {
+        self.input = super::checkpoint(store, self.input)?;
         input::open(&self.input, |input| match densenet_converters::read(&input.source) {
             Ok(checkpoint) => self.show(input, &checkpoint),
             Err(source) => {

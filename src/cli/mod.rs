@@ -24,7 +24,8 @@ mod run;
 mod table;
 mod train;
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use candle_core::DType;
@@ -34,7 +35,7 @@ use densenet_zoo::device::DeviceChoice;
 use densenet_zoo::runner::{Backend, Convolutions, Precision, Runner};
 use densenet_zoo::store::{Model, Store};
 use densenet_zoo::train::Compute;
-use densenet_zoo::{Error, Result};
+use densenet_zoo::{Error, Result, hf};
 
 /// Fetches, verifies, converts, runs and evaluates published DenseNet weights.
 #[derive(Parser)]
@@ -287,24 +288,7 @@ struct ProtocolArg {
 impl ProtocolArg {
     /// The protocol asked for, if any.
     fn stated(&self) -> Result<Option<Protocol>> {
-        let Some(protocol) = self.protocol.as_deref() else { return Ok(None) };
-        let path = std::path::Path::new(protocol);
-        if path.extension().is_none_or(|ending| ending != "toml") {
-            return Ok(Some(Protocol::from_text(protocol)?));
-        }
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
-            action: "read",
-            path: path.to_owned(),
-            source,
-        })?;
-        let refuse = |reason: String| Error::Data { path: path.to_owned(), reason };
-        let malformed =
-            |error: toml::de::Error| refuse(error.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" "));
-        let mut table: toml::Table = toml::from_str(&text).map_err(malformed)?;
-        with_crop_fraction(&mut table).map_err(refuse)?;
-        let described: Protocol = table.try_into().map_err(malformed)?;
-        // The way through its text checks the sizes.
-        Ok(Some(Protocol::from_text(&described.to_text())?))
+        self.protocol.as_deref().map(protocol).transpose()
     }
 
     /// The protocol asked for, else the model's; says so where the model only has its network's default.
@@ -320,6 +304,39 @@ impl ProtocolArg {
             );
         }
         Ok(model.protocol.clone())
+    }
+}
+
+/// A protocol by its name, or from a TOML file that describes it.
+fn protocol(stated: &str) -> Result<Protocol> {
+    let path = Path::new(stated);
+    if path.extension().is_none_or(|ending| ending != "toml") {
+        return Ok(Protocol::from_text(stated)?);
+    }
+    let text = std::fs::read_to_string(path).map_err(output::io_error("read", path))?;
+    let refuse = |reason: String| Error::Data { path: path.to_owned(), reason };
+    let malformed =
+        |error: toml::de::Error| refuse(error.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" "));
+    let mut table: toml::Table = toml::from_str(&text).map_err(malformed)?;
+    with_crop_fraction(&mut table).map_err(refuse)?;
+    let described: Protocol = table.try_into().map_err(malformed)?;
+    // The way through its text checks the sizes.
+    Ok(Protocol::from_text(&described.to_text())?)
+}
+
+/// The checkpoint that `convert` and `inspect` are to read: a file, or the one in a folder of the Hugging Face form. Those who
+/// give a name of the catalogue instead are told what takes it.
+fn checkpoint(store: &Store, path: PathBuf) -> Result<PathBuf> {
+    if hf::is_folder(&path) {
+        return Ok(path.join(hf::WEIGHTS));
+    }
+    let name = path.to_string_lossy();
+    match std::fs::metadata(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound && store.catalogue.find(&name).is_ok() => {
+            let reason = format!("{error}; `fetch {name}` converts it");
+            Err(output::io_error("read", &path)(std::io::Error::new(ErrorKind::NotFound, reason)))
+        }
+        _ => Ok(path),
     }
 }
 
@@ -353,7 +370,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Cache(verb) => verb.run(),
         Command::Convert(verb) => verb.run(&store),
         Command::Export(verb) => verb.run(&store),
-        Command::Inspect(verb) => verb.run(),
+        Command::Inspect(verb) => verb.run(&store),
         Command::Classify(verb) => verb.run(&store),
         Command::Eval(verb) => verb.run(&store),
         Command::Table(verb) => verb.run(&store),

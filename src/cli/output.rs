@@ -43,9 +43,25 @@ pub(super) fn write_folder(
     )
 }
 
+/// What `--arch` says of a name that no network has.
+pub(super) fn no_such_network(name: &str) -> Error {
+    Error::Usage(format!("--arch {name}: no such network; `list` names them"))
+}
+
 /// Refuses to overwrite, unless that is wanted.
 pub(super) fn may_write(path: &Path, force: bool) -> Result<()> {
     if path.exists() && !force { Err(Error::Exists { path: path.to_owned() }) } else { Ok(()) }
+}
+
+/// Refuses a name whose ending means another format of weights than the verb's own; `says` is what the verb writes.
+pub(super) fn right_ending(path: &Path, own: &str, says: &str) -> Result<()> {
+    const FORMATS: [&str; 12] =
+        ["safetensors", "onnx", "pth", "pt", "tar", "bin", "t7", "h5", "keras", "caffemodel", "npz", "params"];
+    let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    if ending != own && FORMATS.contains(&ending.as_str()) {
+        return Err(Error::Usage(format!("-o {}: {says}; name it .{own}", path.display())));
+    }
+    Ok(())
 }
 
 pub(super) fn write_png(path: &Path, picture: &Rgb8) -> Result<()> {

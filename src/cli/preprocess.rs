@@ -11,15 +11,19 @@ use densenet_zoo::data::{Image, decode};
 use densenet_zoo::{Error, Result, files};
 use safetensors::tensor::{Dtype, TensorView, serialize};
 
-use super::{ProtocolArg, output};
+use super::output;
 
 #[derive(Args)]
+// The protocol is needed: asked for here and not by the parser, whose error cannot name those there are.
+#[command(override_usage = "densenet-zoo preprocess [OPTIONS] --protocol <NAME|FILE.toml> --output <FILE> <IMAGES>...")]
 pub(super) struct Preprocess {
     /// JPEG, PNG, WebP, GIF, TIFF or BMP files.
     #[arg(required = true)]
     images: Vec<PathBuf>,
-    #[command(flatten)]
-    protocol: ProtocolArg,
+    /// How they are prepared, which must be given: torch7, pil-bilinear, pil-bicubic, opencv-bilinear, stretch-256, cifar10,
+    /// cifar100, svhn, digits; or a TOML file that describes it.
+    #[arg(long, value_name = "NAME|FILE.toml")]
+    protocol: Option<String>,
     /// One channel instead of three, for networks that read grey images.
     #[arg(long, alias = "gray")]
     grey: bool,
@@ -36,8 +40,11 @@ pub(super) struct Preprocess {
 
 impl Preprocess {
     pub(super) fn run(self) -> Result<()> {
-        let protocol = self.protocol.stated()?;
-        let protocol = protocol.ok_or_else(|| Error::Usage("--protocol NAME or FILE.toml says how".into()))?;
+        let protocol = self.protocol.as_deref().ok_or_else(|| {
+            let names = Protocol::names().join(", ");
+            Error::Usage(format!("--protocol NAME|FILE.toml says how the images are prepared; there are {names}"))
+        })?;
+        let protocol = super::protocol(protocol)?;
         if self.output.exists() && !self.force {
             return Err(Error::Exists { path: self.output });
         }

@@ -102,6 +102,7 @@ impl Dataset {
             return digits::validation();
         }
         let path = Path::new(data);
+        std::fs::metadata(path).map_err(Error::io("read", path))?;
         let ending = |ending: &str| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending));
         if path.is_file() && ending("tar") {
             return imagenet::open_tar(path);
@@ -114,7 +115,7 @@ impl Dataset {
         }
         if !path.is_dir() {
             let reason = "not a folder; --data takes a folder with one folder a class, a CIFAR folder or .t7, SVHN's .mat, \
-                          ImageNet's validation set as a folder or its tar, or `digits`";
+                          ImageNet's validation set as a folder or its tar, FILE.csv, or `digits`";
             return Err(Error::data(path, reason));
         }
         if let Some(dataset) = cifar::open(path)? {

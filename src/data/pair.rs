@@ -54,6 +54,7 @@ fn open_any(path: &Path) -> Result<Option<(Dataset, Dataset)>> {
     if path == Path::new("digits") {
         return Ok(Some((digits::training()?, digits::validation()?)));
     }
+    std::fs::metadata(path).map_err(Error::io("read", path))?;
     if path.is_file() && path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("t7")) {
         return cifar::open_t7_pair(path).map(Some);
     }
@@ -145,7 +146,9 @@ mod tests {
         assert_eq!((labels(&training), validation.is_none()), (vec![0, 1], true));
         let error = open(Some("cifar10"), root.path()).unwrap_err().to_string();
         assert!(error.contains("no such data set; of cifar10 is expected: cifar-10-batches-bin or"), "{error}");
-        assert!(open(None, &root.path().join("none")).unwrap_err().to_string().contains("not a folder"));
+        let error = open(None, &root.path().join("none")).unwrap_err().to_string();
+        assert!(error.ends_with("none: cannot read: No such file or directory (os error 2)"), "{error}");
+        assert!(open(None, &root.path().join("bus/1.png")).unwrap_err().to_string().contains("not a folder"));
         let (training, validation) = open(None, Path::new("digits")).unwrap();
         assert_eq!((training.samples.len(), validation.unwrap().samples.len()), (1437, 360));
     }

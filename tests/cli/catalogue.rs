@@ -104,8 +104,12 @@ fn filters_leave_what_fits() {
         ["densenet-161.theunnecessarythings", "densenet-161.glasses"]
     );
     assert!(!names(&["--convertible"]).iter().any(|name| name.contains("int8") || name.contains("blur")));
-    assert_eq!(names(&["--arch", "densenet-170"]), [""; 0]);
-    assert_eq!(run(&["list", "--arch", "densenet-170"], &[]).stdout, "no weight is like that\n");
+    let none = ["--arch", "densenet_232", "--format-of", "onnx"];
+    assert_eq!(names(&none), [""; 0]);
+    assert_eq!(run(&[&["list"], &none[..]].concat(), &[]).stdout, "no weight is like that\n");
+    let outcome = run(&["list", "--arch", "densenet-170"], &[]);
+    let said = "densenet-zoo: --arch densenet-170: no such network; `list` names them\n";
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (2, said));
     let outcome = run(&["list", "--format-of", "lua"], &[]);
     assert_eq!(outcome.code, 2);
     assert!(outcome.stderr.contains("safetensors"), "{}", outcome.stderr);
@@ -148,6 +152,15 @@ fn the_table_fits_the_terminal() {
         assert_eq!(outcome.stdout.lines().count(), 1 + 181);
         assert!(outcome.stderr.contains("left out, for the terminal's width: MAdds G"), "{}", outcome.stderr);
     }
+}
+
+#[test]
+fn the_readme_shows_what_is_listed() {
+    let outcome = run(&["list", "--arch", "densenet-121", "--convertible"], &[("COLUMNS", "112")]);
+    let readme = fs::read_to_string(fixture("../../README.md")).unwrap();
+    let head: String = outcome.stdout.split_inclusive('\n').take(4).collect();
+    let count = format!("# {} of the 181 files; ", outcome.stdout.lines().count() - 1);
+    assert!(readme.contains(&head) && readme.contains(&count), "{head}{count}");
 }
 
 #[test]

@@ -95,8 +95,23 @@ fn outputs_are_not_overwritten_and_folders_get_the_input_s_name() {
     assert_eq!(outcome.code, 4);
     assert!(outcome.stderr.contains("--force overwrites it"), "{}", outcome.stderr);
     assert_eq!(run(folder.path(), &["convert", &input, "-o", &target, "--force"]).code, 0);
+    // Nor is another format promised than the one that is written.
+    for name in ["a.onnx", "a.PTH", "a.pth.tar"] {
+        let outcome = run(folder.path(), &["convert", &input, "-o", name]);
+        let said =
+            format!("densenet-zoo: -o {name}: convert writes safetensors, and `export` ONNX; name it .safetensors\n");
+        assert_eq!((outcome.code, outcome.stderr), (2, said));
+    }
+    let unknown = format!("{}/model_1.2", folder.path().display());
+    assert_eq!(run(folder.path(), &["convert", &input, "-o", &unknown]).code, 0);
     let outcome = run(folder.path(), &["convert", "missing.pth", "-o", &target]);
     assert_eq!(outcome.code, 4, "{}", outcome.stderr);
+    for arguments in [&["inspect", "densenet-121"][..], &["convert", "densenet-121", "-o", &target]] {
+        let outcome = run(folder.path(), arguments);
+        let said = "densenet-zoo: densenet-121: cannot read: No such file or directory (os error 2); `fetch densenet-121` \
+                    converts it\n";
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (4, said));
+    }
 }
 
 #[test]
@@ -187,9 +202,22 @@ fn a_folder_for_timm_is_a_model_too() {
     assert_eq!(config["pretrained_cfg"]["interpolation"], "bicubic");
     let outcome = run(folder.path(), &arguments);
     assert_eq!(outcome.code, 4, "{}", outcome.stderr);
+    assert!(run(folder.path(), &["inspect", output]).stdout.contains("hf/model.safetensors: safetensors file, "));
+    let weights = format!("{output}/model.safetensors");
+    assert!(bytes_of(&["convert", output, "-o", "-"]).0 == bytes_of(&["convert", &weights, "-o", "-"]).0);
     let reference = path("pytorch/tiny_64.ref.safetensors");
     let outcome = run(folder.path(), &["parity", output, "--reference", &reference, "--device", "cpu"]);
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+}
+
+#[test]
+fn the_readme_shows_the_digest_that_comes_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = format!("{}/", folder.path().display());
+    let outcome = run(folder.path(), &["convert", &path("mxnet/densenet-tiny-0000.params"), "-o", &output]);
+    let (_, line) = outcome.stdout.rsplit_once('/').unwrap();
+    let readme = fs::read_to_string(fixture("../../README.md")).unwrap();
+    assert!(readme.contains(&format!("\n./{line}")), "{line}");
 }
 
 #[test]
@@ -202,6 +230,11 @@ fn flags_choose_among_networks() {
     assert_eq!(outcome.code, 1);
     assert!(outcome.stderr.contains("--prefix NAME chooses one"), "{}", outcome.stderr);
     assert_eq!(run(folder.path(), &["convert", &file, "-o", output, "--prefix", "teacher"]).code, 0);
+    // Neither torchvision nor timm has a network for CIFAR.
+    let cifar = path("pytorch/cifar_gpleiss_zip.pt");
+    let outcome = run(folder.path(), &["convert", &cifar, "-o", output, "--force", "--eps", "1e-3"]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
+    assert!(outcome.stdout.contains(", eps 1e-3, head logits\n"), "{}", outcome.stdout);
     let file = path("pytorch_more/ema_timm.pth.tar");
     assert_eq!(run(folder.path(), &["convert", &file, "-o", output, "--force", "--prefer", "ema"]).code, 0);
 }

@@ -24,7 +24,8 @@ fn every_single_prediction_is_torch7_s() {
     let file = folder.path().join("said.jsonl");
     for backend in ["engine", "candle"] {
         let arguments = ["eval", "digits", "--data", "digits", "--device", "cpu", "--backend", backend];
-        let outcome = run(folder.path(), &[&arguments[..], &["--predictions", file.to_str().unwrap()]].concat());
+        let outcome =
+            run(folder.path(), &[&arguments[..], &["--force", "--predictions", file.to_str().unwrap()]].concat());
         assert_eq!(outcome.code, 0, "{}", outcome.stderr);
         let text = std::fs::read_to_string(&file).unwrap();
         let said: Vec<serde_json::Value> =
@@ -63,6 +64,23 @@ fn image_folders_are_classified_and_evaluated() {
     let outcome = run(folder.path(), &["classify", &model, &photo, "--protocol", "pil-bilinear", "--device", "cpu"]);
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     assert_eq!(outcome.stdout.lines().filter(|line| line.contains(" %  ")).count(), 5, "{}", outcome.stdout);
+    // A bad image is named, and takes none of the others along.
+    let bad = folder.path().join("bad.png");
+    std::fs::write(&bad, b"no image").unwrap();
+    let bad = bad.to_str().unwrap();
+    let images = ["classify", &model, &photo, bad, "/nonexistent.png", &photo, "--protocol", "pil-bilinear"];
+    let classify = |more: &[&str]| run(folder.path(), &[&images[..], &["--device", "cpu"], more].concat());
+    let named = format!("{bad}: not an image");
+    let missing = "/nonexistent.png: cannot read: No such file or directory (os error 2)\n";
+    let end = "densenet-zoo: 2 images could not be read; --skip-bad leaves them out\n";
+    let human = classify(&[]);
+    assert_eq!((human.code, human.stdout.matches(&photo).count()), (5, 2), "{}", human.stderr);
+    assert!(human.stderr.contains(&named) && human.stderr.ends_with(&format!("{missing}{end}")), "{}", human.stderr);
+    let json = classify(&["--format", "json"]);
+    assert_eq!((json.code, &json.stderr), (5, &human.stderr));
+    let result: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!((result["images"].as_array().unwrap().len(), &result["bad"][0]["image"]), (2, &bad.into()));
+    assert_eq!(classify(&["--skip-bad"]).code, 0);
 }
 
 #[test]
@@ -70,7 +88,9 @@ fn wrong_requests_say_what_to_do() {
     let cache = tempfile::tempdir().unwrap();
     let photo = path("preproc/decoded/photo_500x375_420_jpg.png");
     for (arguments, code, text) in [
-        (vec!["eval", "digits", "--data", "/nonexistent"], 5, "not a folder; --data takes"),
+        (vec!["eval", "digits", "--data", "/nonexistent"], 4, "/nonexistent: cannot read: No such file or directory"),
+        (vec!["eval", "digits", "--data", "/nonexistent.tar"], 4, "/nonexistent.tar: cannot read: No such file"),
+        (vec!["eval", "digits", "--data", &photo], 5, "not a folder; --data takes"),
         (vec!["classify", "digits", &photo], 5, "protocol digits takes 32x32 as they are"),
         (vec!["classify", "digits", "/nonexistent.png"], 4, "/nonexistent.png: cannot read"),
         (vec!["classify", "digits", &photo, "--protocol", "pil"], 2, "there are torch7, pil-bilinear"),
@@ -97,6 +117,13 @@ fn parts_merged_and_runs_resumed_are_the_whole_run_byte_for_byte() {
     eval(&["--predictions", &file("whole")]);
     let whole = std::fs::read_to_string(file("whole")).unwrap();
     assert_eq!(whole.lines().count(), 361);
+    // They are not overwritten unasked, and that is said before a model is looked for.
+    let refused = run(folder.path(), &["eval", "no-such", "--data", "digits", "--predictions", &file("whole")]);
+    let said = format!("densenet-zoo: {} exists; --resume goes on with it, --force overwrites it\n", file("whole"));
+    assert_eq!((refused.code, refused.stderr), (4, said));
+    assert!(std::fs::read_to_string(file("whole")).unwrap() == whole);
+    eval(&["--predictions", &file("whole"), "--force"]);
+    assert!(std::fs::read_to_string(file("whole")).unwrap() == whole);
     for of in [2, 7] {
         let parts: Vec<_> = (0..of).map(|index| file(&format!("{index}of{of}"))).collect();
         for (index, part) in parts.iter().enumerate() {
@@ -113,6 +140,9 @@ fn parts_merged_and_runs_resumed_are_the_whole_run_byte_for_byte() {
             outcome.stdout
         );
         assert!(std::fs::read_to_string(&merged).unwrap() == whole, "{of} parts");
+        let again = run(folder.path(), &arguments);
+        assert_eq!((again.code, again.stderr), (4, format!("densenet-zoo: {merged} exists; --force overwrites it\n")));
+        assert_eq!(run(folder.path(), &[&arguments[..], &["--force"]].concat()).code, 0);
         // One part is not the run.
         if of > 1 {
             let outcome = run(folder.path(), &["eval", "merge", &parts[0]]);
@@ -143,6 +173,48 @@ fn parts_merged_and_runs_resumed_are_the_whole_run_byte_for_byte() {
     assert!(run(folder.path(), &arguments).stderr.contains("of another run"));
     let outcome = run(folder.path(), &["eval", "compare", &file("whole"), &file("resumed")]);
     assert!(outcome.stdout.contains("McNemar's exact p = 1.0000"), "{}", outcome.stdout);
+}
+
+#[test]
+fn a_scheduler_s_part_is_taken_and_one_that_cannot_be_told_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("part");
+    let eval = |environment: &[(&str, &str)]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_densenet-zoo"))
+            .env("DENSENET_ZOO_CACHE", folder.path())
+            .envs(environment.iter().copied())
+            .args(["eval", "digits", "--data", "digits", "--device", "cpu", "--predictions", file.to_str().unwrap()])
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for (environment, said) in [
+        (
+            &[("SLURM_ARRAY_TASK_ID", "3")][..],
+            "SLURM_ARRAY_TASK_ID is set and SLURM_ARRAY_TASK_COUNT is not; set it to the number of parts, or give --shard I/N",
+        ),
+        (
+            &[("JOB_COMPLETION_INDEX", "0")],
+            "JOB_COMPLETION_INDEX is set and JOB_COMPLETIONS is not; set it to the number of parts, or give --shard I/N",
+        ),
+        (
+            &[("JOB_COMPLETION_INDEX", "0"), ("JOB_COMPLETIONS", "many")],
+            "JOB_COMPLETIONS is \"many\", which is no number; --shard I/N says which part",
+        ),
+        // sbatch --array=0-10:5
+        (
+            &[("SLURM_ARRAY_TASK_ID", "5"), ("SLURM_ARRAY_TASK_MIN", "0"), ("SLURM_ARRAY_TASK_COUNT", "3")],
+            "SLURM_ARRAY_TASK_ID is 5, which is none of 3 parts from 0; --shard I/N says which part",
+        ),
+    ] {
+        assert_eq!(eval(environment), (Some(2), format!("densenet-zoo: {said}\n")));
+        assert!(!file.exists());
+    }
+    // sbatch --array=1-4, its second task.
+    let second = [("SLURM_ARRAY_TASK_ID", "2"), ("SLURM_ARRAY_TASK_MIN", "1"), ("SLURM_ARRAY_TASK_COUNT", "4")];
+    let (code, said) = eval(&second);
+    assert_eq!((code, said.lines().next()), (Some(0), Some("part 1 of 4, as the scheduler says")));
+    assert!(std::fs::read_to_string(&file).unwrap().lines().next().unwrap().contains(r#""shard":{"index":1,"of":4}"#));
 }
 
 #[test]

@@ -82,6 +82,9 @@ fn what_cannot_be_written_is_said_first() {
         assert!(outcome.stderr.contains(cause), "{}", outcome.stderr);
         assert!(!onnx.exists());
     }
+    let outcome = run(folder.path(), &["export", "digits", "-o", "x.pt"]);
+    let said = "densenet-zoo: -o x.pt: export writes ONNX, and `convert` safetensors; name it .onnx\n";
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (2, said));
 }
 
 #[test]
@@ -93,6 +96,7 @@ fn a_folder_for_the_hub_has_a_card_and_is_a_model() {
     let arguments = ["export", &model, "--hf-folder", to];
     let outcome = run(folder.path(), &arguments);
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert!(outcome.stdout.ends_with("\", pretrained=True)\n"), "{}", outcome.stdout);
     let card = fs::read_to_string(hub.join("README.md")).unwrap();
     for said in [
         "---\nlibrary_name: timm\ntags:\n- image-classification\n",
@@ -221,11 +225,12 @@ fn the_card_of_a_published_weight_names_its_source() {
     let model = "digits.torch";
     let outcome = run(folder.path(), &["export", model, "--hf-folder", hub.to_str().unwrap()]);
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert!(outcome.stdout.ends_with("\n  timm has no such network\n"), "{}", outcome.stdout);
     let card = fs::read_to_string(hub.join("README.md")).unwrap();
     for said in [
         "---\nlicense: cc-by-4.0\nlibrary_name: timm\n",
         "\n# digits.torch\n",
-        "| digits-val | 2.2222222222222223 | 0.2777777777777778 | digits | 1 | measured by Torch7 on this file |",
+        "| digits-val | 2.22 | 0.28 | digits | 1 | measured by Torch7 on this file |",
         "- made from: sha256 `5992b6bb4b68b242beac2f9343402fd02b4a1f2ea16fe07b19d47936f63732cb`\n",
         "- address: embedded:digits/model_best.t7\n",
         "- licence, as stated: CC BY 4.0 (data: Optical Recognition of Handwritten Digits",

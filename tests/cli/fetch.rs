@@ -121,7 +121,11 @@ fn the_next_url_is_tried_and_a_wrong_file_weighs_more_than_none() {
         Zoo::new(&[server.url(first), server.url("/tiny.pt")]).succeeds(&[]);
     }
     let zoo = Zoo::new(&[server.url("/wrong"), server.url("/absent")]);
-    zoo.fails(&[], 1, &["every source failed", &sha256(&wrong()), "404"]);
+    zoo.fails(
+        &[],
+        1,
+        &["every source failed", &sha256(&wrong()), "404", "; `fetch tiny.test --from FILE` takes a file"],
+    );
     assert_eq!(files(&zoo.cache()), Vec::<PathBuf>::new());
 }
 
@@ -129,7 +133,13 @@ fn the_next_url_is_tried_and_a_wrong_file_weighs_more_than_none() {
 fn without_a_digest_nothing_is_asked_for() {
     let server = Server::of([("/tiny.pt", ok(&good()))]);
     let zoo = Zoo::without_digest(&[server.url("/tiny.pt")]);
-    zoo.fails(&[], 1, &["no digest is known", "--from FILE", "--trust-on-first-use"]);
+    let said = format!(
+        "densenet-zoo: {NAME}: no digest is known for this file, so it cannot be verified. `fetch {NAME} --from FILE` with a \
+         file you have is the expected way; `fetch {NAME} --trust-on-first-use` takes what the server sends"
+    );
+    zoo.fails(&[], 1, &[&said]);
+    let outcome = zoo.run(&["fetch", "densenet-121.torch"], &[]);
+    assert_eq!((outcome.code, outcome.stderr.contains("way (the original Torch7 links are dead); ")), (1, true));
     assert_eq!(files(&zoo.cache()), Vec::<PathBuf>::new());
     assert_eq!(server.connections(), 0);
 }

@@ -75,6 +75,8 @@ fn findings_are_measured_by_the_areas_under_their_curves() {
         (lines.lines().count(), &last["findings"][0], last["logits"].as_array().unwrap().len()),
         (361, &Value::Null, 10)
     );
+    let again = run(folder.path(), &arguments);
+    assert_eq!((again.code, again.stderr.ends_with("said.jsonl exists; --force overwrites it\n")), (4, true));
 
     let saved = text(folder.path(), "result.json");
     std::fs::write(&saved, result.to_string()).unwrap();

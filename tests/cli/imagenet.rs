@@ -108,7 +108,7 @@ impl Imagenet {
     /// What was said of each image, by its name.
     fn said(&self, data: &str, more: &[&str]) -> BTreeMap<String, Value> {
         let file = self.path("predictions");
-        let outcome = self.eval(data, &[more, &["--skip-bad", "--predictions", text(&file)]].concat());
+        let outcome = self.eval(data, &[more, &["--skip-bad", "--force", "--predictions", text(&file)]].concat());
         assert_eq!(outcome.code, 0, "{}", outcome.stderr);
         let lines = fs::read_to_string(file).unwrap();
         let lines = lines.lines().skip(1).map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -175,7 +175,7 @@ fn folders_are_told_apart_by_a_class_map_by_numbers_or_not_at_all() {
     folders("v2", &["2", "10", "999"]);
     let labels = |data: &str, more: &[&str]| {
         let file = all.path("predictions");
-        let outcome = all.eval(data, &[more, &["--predictions", text(&file)]].concat());
+        let outcome = all.eval(data, &[more, &["--force", "--predictions", text(&file)]].concat());
         let lines = fs::read_to_string(&file).unwrap_or_default();
         let labels: Vec<Value> =
             lines.lines().skip(1).map(|line| serde_json::from_str::<Value>(line).unwrap()["labels"].clone()).collect();

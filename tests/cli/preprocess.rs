@@ -40,6 +40,13 @@ fn the_input_is_torchvision_s_in_every_form() {
     let expected = fs::read(fixture("preproc/photo_320x240_444_jpg.bilinear.crop224.u8.npy")).unwrap();
     assert!(expected.ends_with(shown.as_raw()));
 
+    let outcome = run(folder.path(), &["preprocess", &image, "-o", &file("none.npy")]);
+    let said =
+        "densenet-zoo: --protocol NAME|FILE.toml says how the images are prepared; there are torch7, pil-bilinear, ";
+    assert_eq!((outcome.code, outcome.stderr.starts_with(said)), (2, true), "{}", outcome.stderr);
+    let help = run(folder.path(), &["preprocess", "--help"]).stdout;
+    assert!(help.contains("[OPTIONS] --protocol <NAME|FILE.toml> --output <FILE> <IMAGES>...\n"), "{help}");
+    assert!(!help.contains("instead of the model's own"), "{help}");
     assert_eq!(preprocess(&file("x.npy"), &[]).code, 4);
     let outcome = preprocess(&file("ten.npy"), &["--ten-crop"]);
     assert!(outcome.stdout.contains("10 x 3 x 224 x 224"), "{}", outcome.stdout);

@@ -132,6 +132,8 @@ fn a_class_map_adds_up_to_the_logit() {
     assert_eq!(drawn.dimensions(), (224, 224));
 
     assert_eq!(explain(&[]).code, 4);
+    let outcome = run(folder.path(), &["explain", &model, &photo, "-o", "cam.jpg"]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (2, "densenet-zoo: -o takes a .png file\n"));
     let outcome = explain(&["--force", "--class", "1000"]);
     assert_eq!(outcome.code, 2);
     assert!(outcome.stderr.contains("\"1000\" is none of the network's 1000 classes"), "{}", outcome.stderr);

@@ -231,6 +231,13 @@ fn whole_keras_models_say_their_eps_and_layers_without_names_are_counted() {
     let to = folder.path().join("features.safetensors");
     let outcome = run(folder.path(), &["convert", &path(unnamed), "--no-top", "-o", to.to_str().unwrap()]);
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    // timm has its network, and loads no features alone.
+    assert_eq!(outcome.stderr, "");
+    assert!(
+        outcome.stdout.contains("\n  densenet-bc(1,2)-k2-s4, 1,240 parameters, no classifier, eps 1.001e-5\n"),
+        "{}",
+        outcome.stdout
+    );
     let features = tensors(&std::fs::read(to).unwrap());
     let whole = super::converted(unnamed, &Options::default());
     assert_eq!(features.len() + 2, whole.len());

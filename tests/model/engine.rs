@@ -145,7 +145,7 @@ fn both_ways_say_the_same_of_every_digit_and_results_name_theirs() {
     let said = |arguments: &[&str]| {
         let file = folder.path().join("predictions");
         let all = ["eval", "digits", "--data", "digits", "--device", "cpu", "--predictions", file.to_str().unwrap()];
-        let outcome = run(folder.path(), &[&all[..], arguments].concat());
+        let outcome = run(folder.path(), &[&all[..], &["--force"], arguments].concat());
         assert_eq!(outcome.code, 0, "{}", outcome.stderr);
         let text = std::fs::read_to_string(file).unwrap();
         let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -26,9 +26,9 @@ pub enum Error {
     WrongDigest { source_name: String, strength: &'static str, expected: String, computed: String },
     #[error(
         "{name}: no digest is known for this file, so it cannot be verified. `fetch {name} --from FILE` with a file you \
-         have is the expected way (the original Torch7 links are dead); --trust-on-first-use takes what the server sends"
+         have is the expected way{hint}; `fetch {name} --trust-on-first-use` takes what the server sends"
     )]
-    NoDigest { name: String },
+    NoDigest { name: String, hint: &'static str },
     #[error(
         "{name}: differs from the file first fetched: pinned sha256 {pinned}, computed {computed}; if the new file is \
          the right one, remove {} and fetch again", path.display()
@@ -55,7 +55,10 @@ pub enum Error {
     BadKey { key: String },
     #[error("{}: not as it was signed: {reason}; nothing of it is used", file.display())]
     Signature { file: PathBuf, reason: String },
-    #[error("{name}: every source failed: {}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    #[error(
+        "{name}: every source failed: {}; `fetch {name} --from FILE` takes a file that you have",
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    )]
     AllFailed { name: String, errors: Vec<Error> },
     #[error("cannot {action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },

@@ -9,7 +9,7 @@ use crate::http::{self, Again, Answer, Failure, Request};
 use crate::lock::Lock;
 use crate::partial::{Origin, Partial};
 use crate::source::{Source, confirmed, hub_cached};
-use crate::{Cache, Clock, Digest, Error, Progress, Record, SystemClock, Weight, retry};
+use crate::{Cache, Clock, Digest, Error, ErrorKind, Progress, Record, SourceFormat, SystemClock, Weight, retry};
 
 /// No DenseNet is larger; a server could send for ever.
 const MOST: u64 = 1 << 30;
@@ -75,7 +75,9 @@ pub fn fetch(
         && cache.pinned(&weight.name)?.is_none()
         && !options.trust_on_first_use
     {
-        return Err(Error::NoDigest { name: weight.name.clone() });
+        let is_original = weight.format == SourceFormat::Torch7 && !weight.file.historic_urls.is_empty();
+        let hint = if is_original { " (the original Torch7 links are dead)" } else { "" };
+        return Err(Error::NoDigest { name: weight.name.clone(), hint });
     }
     let lock = if options.locks { Lock::wait(&cache.locks(), &weight.name, progress)? } else { Lock::none() };
     // Whoever held the lock may have fetched it.
@@ -104,7 +106,12 @@ pub fn fetch(
     }
     match (errors.pop(), errors.is_empty()) {
         (None, _) => Err(Error::NoAddress { name: weight.name.clone() }),
-        (Some(only), true) => Err(only),
+        // No server gave it. Two of these say already what to do.
+        (Some(only), true)
+            if only.kind() != ErrorKind::Network || matches!(only, Error::WebPage { .. } | Error::Offline { .. }) =>
+        {
+            Err(only)
+        }
         (last, _) => {
             errors.extend(last);
             Err(Error::AllFailed { name: weight.name.clone(), errors })

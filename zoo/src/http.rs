@@ -59,7 +59,7 @@ pub(crate) fn get(request: &Request, now: SystemTime) -> Result<Answer, Failure>
     let url = request.url;
     let transfer = |reason: String| Error::Transfer { url: url.to_owned(), reason };
     let never = |error| Failure { error, again: Again::No };
-    let client = client(request.stall).map_err(|error| never(transfer(chain(&error))))?;
+    let client = client(request.stall).map_err(|error| never(transfer(chain(&error.without_url()))))?;
     let mut builder = client.get(url).header(ACCEPT_ENCODING, "identity");
     if let Some(token) = request.token {
         // reqwest drops it when a redirect leaves the host.
@@ -73,7 +73,7 @@ pub(crate) fn get(request: &Request, now: SystemTime) -> Result<Answer, Failure>
     }
     let response = builder.send().map_err(|error| {
         let again = if error.is_redirect() || error.is_builder() { Again::No } else { Again::Later(None) };
-        Failure { error: transfer(chain(&error)), again }
+        Failure { error: transfer(chain(&error.without_url())), again }
     })?;
     let status = response.status();
     if request.from > 0 && status == StatusCode::RANGE_NOT_SATISFIABLE {
@@ -177,7 +177,8 @@ fn refused(previous: &[Url], next: &Url) -> Option<&'static str> {
 pub(crate) fn page(url: &str, stall: Duration) -> Result<String, Error> {
     const MOST: u64 = 1 << 20;
     let failed = |reason: String| Error::Transfer { url: url.to_owned(), reason };
-    let response = client(stall).and_then(|client| client.get(url).send()).map_err(|error| failed(chain(&error)))?;
+    let response =
+        client(stall).and_then(|client| client.get(url).send()).map_err(|error| failed(chain(&error.without_url())))?;
     let mut text = Vec::new();
     response.take(MOST).read_to_end(&mut text).map_err(|error| failed(error.to_string()))?;
     Ok(String::from_utf8_lossy(&text).into_owned())

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use densenet_zoo::data::decode::DECODER;
-use densenet_zoo::eval::{Evaluation, Findings, Setup, evaluate_findings};
+use densenet_zoo::eval::{Findings, Setup, evaluate_findings};
 use densenet_zoo::metrics::{Finding, FindingsSummary};
 use densenet_zoo::runner::Runner;
 use densenet_zoo::store::Model;
@@ -61,7 +61,7 @@ impl Run {
                 table(&summary)
             ))?;
         }
-        unreadable(&Evaluation { bad: said.bad, ..Evaluation::default() }, self.skip_bad)
+        unreadable(&said.bad, self.skip_bad)
     }
 }
 

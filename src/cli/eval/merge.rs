@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use densenet_zoo::Result;
 use densenet_zoo::eval::Evaluation;
 use densenet_zoo::metrics::Summary;
 use densenet_zoo::predictions::Predictions;
-use densenet_zoo::{Error, Result};
 
 use super::{Format, FormatArg, figures, output, result, unreadable, whole};
 
@@ -18,6 +18,9 @@ pub(super) struct Merge {
     /// Write the whole run's predictions.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Overwrite the output.
+    #[arg(long, requires = "output")]
+    force: bool,
     /// Leave out images that could not be read; otherwise the merge fails at its end and names them.
     #[arg(long)]
     skip_bad: bool,
@@ -27,12 +30,12 @@ pub(super) struct Merge {
 
 impl Merge {
     pub(super) fn run(self) -> Result<()> {
+        if let Some(path) = &self.output {
+            output::may_write(path, self.force)?;
+        }
         let parts = self.files.iter().map(|path| Ok((path.as_path(), Predictions::open(path)?)));
         let merged = Predictions::merge(parts.collect::<Result<_>>()?)?;
         if let Some(path) = &self.output {
-            if path.exists() {
-                return Err(Error::Usage(format!("{} exists; give another file", path.display())));
-            }
             merged.write(path)?;
         }
         let header = &merged.header;
@@ -52,6 +55,6 @@ impl Merge {
                 figures(&summary)
             ))?;
         }
-        unreadable(&evaluation, self.skip_bad)
+        unreadable(&evaluation.bad, self.skip_bad)
     }
 }

@@ -15,7 +15,7 @@ use densenet_arch::Task;
 use densenet_zoo::data::Dataset;
 use densenet_zoo::data::class_map::ClassMap;
 use densenet_zoo::data::decode::DECODER;
-use densenet_zoo::data::loader::each_batch;
+use densenet_zoo::data::loader::{BadImage, each_batch};
 use densenet_zoo::data::sheet::Uncertain;
 use densenet_zoo::data::transform::Transform;
 use densenet_zoo::eval::{Evaluation, Setup, Shard, Step, evaluate};
@@ -83,7 +83,11 @@ struct Run {
     /// Go on with the predictions of a run that was ended.
     #[arg(long, requires = "predictions")]
     resume: bool,
-    /// Part I of N, from 0; `eval merge` puts them together. Otherwise as SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX say.
+    /// Overwrite the predictions.
+    #[arg(long, requires = "predictions", conflicts_with = "resume")]
+    force: bool,
+    /// Part I of N, from 0; `eval merge` puts them together. Otherwise as SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT say, or
+    /// JOB_COMPLETION_INDEX and JOB_COMPLETIONS.
     #[arg(long, value_name = "I/N", requires = "predictions", value_parser = shard)]
     shard: Option<Shard>,
     /// Only read and prepare the images, and say how fast that is; the network is left out.
@@ -111,16 +115,39 @@ fn shard(text: &str) -> Result<Shard, String> {
     }
 }
 
-/// The part that a cluster's scheduler has given this process: a Slurm array's, or an indexed Job's of Kubernetes.
-fn scheduled() -> Option<Shard> {
-    let number = |name: &str| env::var(name).ok()?.trim().parse::<usize>().ok();
-    let slurm = || {
-        let first = number("SLURM_ARRAY_TASK_MIN").unwrap_or(0);
-        let index = number("SLURM_ARRAY_TASK_ID")?.checked_sub(first)?;
-        Some(Shard { index, of: number("SLURM_ARRAY_TASK_COUNT")? })
+/// The part that a cluster's scheduler has given this process: a Slurm array's, or an indexed Job's of Kubernetes. A part that
+/// cannot be told is an error: every process would do the whole.
+fn scheduled() -> Result<Option<Shard>> {
+    let number = |name: &str| {
+        let text = env::var(name).ok().filter(|text| !text.trim().is_empty());
+        let parse = |text: String| {
+            let refuse =
+                |_| Error::Usage(format!("{name} is {text:?}, which is no number; --shard I/N says which part"));
+            text.trim().parse::<usize>().map_err(refuse)
+        };
+        text.map(parse).transpose()
     };
-    let job = || Some(Shard { index: number("JOB_COMPLETION_INDEX")?, of: number("JOB_COMPLETIONS")? });
-    slurm().or_else(job).filter(|shard| shard.index < shard.of)
+    for (place, first, count) in [
+        ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT"),
+        ("JOB_COMPLETION_INDEX", "", "JOB_COMPLETIONS"),
+    ] {
+        let Some(index) = number(place)? else { continue };
+        let lacks = || {
+            Error::Usage(format!(
+                "{place} is set and {count} is not; set it to the number of parts, or give --shard I/N"
+            ))
+        };
+        let of = number(count)?.ok_or_else(lacks)?;
+        let first = if first.is_empty() { 0 } else { number(first)?.unwrap_or(0) };
+        let part = index.checked_sub(first).filter(|&part| part < of).map(|index| Shard { index, of });
+        let beyond = || {
+            Error::Usage(format!(
+                "{place} is {index}, which is none of {of} parts from {first}; --shard I/N says which part"
+            ))
+        };
+        return part.ok_or_else(beyond).map(Some);
+    }
+    Ok(None)
 }
 
 impl Eval {
@@ -138,6 +165,8 @@ impl Run {
         // clap asks for both where no verb stands.
         let (model, data) = (self.model.clone().unwrap_or_default(), self.data.clone().unwrap_or_default());
         let (dataset, findings) = self.images(&data)?;
+        self.may_write(findings.is_some())?;
+        let shard = if findings.is_none() { self.part()? } else { Shard::WHOLE };
         let model = store.model(&model, &mut Downloads::default().one())?;
         let protocol = self.protocol.of(&model)?;
         let transform = Transform::new(&protocol, model.config.in_channels)?;
@@ -156,7 +185,7 @@ impl Run {
             transform: &transform,
             batch: usize::from(self.batch_size),
             threads: self.threads(),
-            shard: Shard::WHOLE,
+            shard,
             keep_outputs: self.logits,
             skip: 0,
         };
@@ -169,7 +198,7 @@ impl Run {
                 model.name
             )));
         }
-        let header = self.header(&model, &data, &dataset, &transform, &runner);
+        let header = self.header(&model, &data, &setup, &runner);
         let (mut writer, done) = match &self.predictions {
             None => (None, Vec::new()),
             Some(path) if self.resume && path.exists() => {
@@ -178,8 +207,8 @@ impl Run {
             }
             Some(path) => (Some(Writer::create(path, &header)?), Vec::new()),
         };
-        let setup = Setup { shard: header.shard, skip: done.len(), ..setup };
-        let bar = progress::images(header.shard.range(header.images, header.batch_size).len() - done.len());
+        let setup = Setup { skip: done.len(), ..setup };
+        let bar = progress::images(shard.range(header.images, header.batch_size).len() - done.len());
         let rest = evaluate(&mut runner, &setup, |step: &Step| {
             bar.inc((step.predictions.len() + step.bad.len()) as u64);
             let (error, rate) = (step.evaluation.top1_error(), step.evaluation.rate());
@@ -210,7 +239,19 @@ impl Run {
                 figures(&summary),
             ))?;
         }
-        unreadable(&evaluation, self.skip_bad)
+        unreadable(&evaluation.bad, self.skip_bad)
+    }
+
+    /// Refuses to overwrite predictions, unless that is wanted.
+    fn may_write(&self, findings: bool) -> Result<()> {
+        match &self.predictions {
+            Some(path) if path.exists() && !self.force && !self.resume => {
+                let path = path.clone();
+                // Findings are evaluated in one go.
+                Err(if findings { Error::Exists { path } } else { Error::Predictions { path } })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn threads(&self) -> usize {
@@ -219,16 +260,15 @@ impl Run {
 
     /// Reads and prepares all images, and throws them away.
     fn prepare_only(&self, dataset: &Dataset, transform: &Transform) -> Result<()> {
-        let (threads, start) = (self.threads(), Instant::now());
-        let mut bad = Evaluation::default();
+        let (threads, start, mut bad) = (self.threads(), Instant::now(), Vec::new());
         let bar = progress::images(dataset.samples.len());
         each_batch(&dataset.samples, transform, self.batch_size.into(), threads, |batch| {
             bar.inc(batch.len as u64);
-            bad.bad.extend(batch.bad_images(&dataset.samples));
+            bad.extend(batch.bad_images(&dataset.samples));
             Ok(())
         })?;
         bar.finish_and_clear();
-        let (images, seconds) = (dataset.samples.len() - bad.bad.len(), start.elapsed().as_secs_f64());
+        let (images, seconds) = (dataset.samples.len() - bad.len(), start.elapsed().as_secs_f64());
         let rate = images as f64 / seconds;
         if self.print.format == Format::Json {
             output::print_json(&json!({
@@ -239,7 +279,7 @@ impl Run {
                 "protocol": transform.protocol(),
                 "crops": transform.crops(),
                 "decoder": DECODER,
-                "bad": bad.bad,
+                "bad": bad,
             }))?;
         } else {
             output::print(&format!(
@@ -252,11 +292,20 @@ impl Run {
         unreadable(&bad, self.skip_bad)
     }
 
-    fn header(&self, model: &Model, data: &str, dataset: &Dataset, transform: &Transform, runner: &Runner) -> Header {
-        let shard = self.shard.or_else(|| self.predictions.as_ref().and_then(|_| scheduled()));
-        if let (None, Some(Shard { index, of })) = (self.shard, shard) {
+    /// The part asked for, else, of predictions, the scheduler's.
+    fn part(&self) -> Result<Shard> {
+        if let Some(shard) = self.shard {
+            return Ok(shard);
+        }
+        let scheduled = if self.predictions.is_some() { scheduled()? } else { None };
+        if let Some(Shard { index, of }) = scheduled {
             eprintln!("part {index} of {of}, as the scheduler says");
         }
+        Ok(scheduled.unwrap_or(Shard::WHOLE))
+    }
+
+    fn header(&self, model: &Model, data: &str, setup: &Setup, runner: &Runner) -> Header {
+        let Setup { dataset, transform, .. } = setup;
         Header {
             tool: concat!("densenet-zoo ", env!("CARGO_PKG_VERSION")).into(),
             model: model.name.clone(),
@@ -272,7 +321,7 @@ impl Run {
             device: self.runner.compute.device.resolve().to_string(),
             backend: runner.name(),
             logits: self.logits,
-            shard: shard.unwrap_or(Shard::WHOLE),
+            shard: setup.shard,
         }
     }
 }
@@ -299,11 +348,11 @@ fn whole(done: Vec<Entry>, rest: Evaluation) -> Evaluation {
 }
 
 /// Fails where images could not be read, unless that was allowed.
-fn unreadable(evaluation: &Evaluation, allowed: bool) -> Result<()> {
-    for bad in &evaluation.bad {
+pub(super) fn unreadable(bad: &[BadImage], allowed: bool) -> Result<()> {
+    for bad in bad {
         eprintln!("{}", bad.reason);
     }
-    match evaluation.bad.len() {
+    match bad.len() {
         0 => Ok(()),
         count if allowed => {
             eprintln!("{count} images could not be read, and are not counted");
