@@ -238,7 +238,7 @@ fn what_cannot_be_learnt_from_is_named_before_the_first_step() {
         // Before any image is looked at.
         ("corrupt", &["--lr=-1"], 2, "rate is -1"),
         ("corrupt", &["--out", &taken], 4, "model.safetensors exists"),
-        ("nowhere", &[], 5, "nowhere"),
+        ("nowhere", &[], 4, "nowhere"),
         ("good", &["--out", &taken], 4, "model.safetensors exists"),
     ] {
         let data = root.join(data);
