@@ -52,6 +52,7 @@ impl Scene {
         for object in objects(&self.zoo.cache()) {
             assert!(self.right.is_empty() || self.right.contains(&object), "{object}");
         }
+        self.server.settle();
         let before = self.server.body_bytes();
         self.ends();
         assert_eq!(objects(&self.zoo.cache()), self.right);
@@ -128,6 +129,7 @@ fn killed_at_counts_of_bytes_and_gone_on_from_there() {
         let (server, zoo, child) = held_at(&content, cut);
         assert!(kill(child));
         assert!(objects(&zoo.cache()).is_empty());
+        server.settle();
         let before = server.body_bytes();
         assert_eq!(zoo.run(&["fetch", NAME], &[]).code, 0);
         assert!(objects(&zoo.cache()).contains(&sha256(&content)));

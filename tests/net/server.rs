@@ -1,7 +1,7 @@
 //! A server on loopback that says what it is told to, byte by byte, and remembers what it was asked.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -56,6 +56,7 @@ type Script = dyn Fn(&Request) -> Vec<Step> + Send + Sync;
 struct Shared {
     script: Box<Script>,
     connections: AtomicUsize,
+    ended: AtomicUsize,
     requests: Mutex<Vec<Request>>,
     body: AtomicU64,
     holding: AtomicUsize,
@@ -76,6 +77,7 @@ impl Server {
         let shared = Arc::new(Shared {
             script: Box::new(script),
             connections: AtomicUsize::new(0),
+            ended: AtomicUsize::new(0),
             requests: Mutex::default(),
             body: AtomicU64::new(0),
             holding: AtomicUsize::new(0),
@@ -90,7 +92,10 @@ impl Server {
                 let (stream, shared) = (stream.unwrap(), Arc::clone(&own));
                 shared.connections.fetch_add(1, Ordering::SeqCst);
                 // A client that hangs up is no failure of the server's.
-                std::thread::spawn(move || shared.serve(stream).ok());
+                std::thread::spawn(move || {
+                    let _ = shared.serve(stream);
+                    shared.ended.fetch_add(1, Ordering::SeqCst);
+                });
             }
         });
         Self { address, shared, thread: Some(thread) }
@@ -120,6 +125,17 @@ impl Server {
 
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// Waits until nothing is written any more to clients that have gone.
+    pub(crate) fn settle(&self) {
+        // Connections are taken in their order, so all before this one are counted when it ends.
+        let mut last = TcpStream::connect(self.address).unwrap();
+        last.shutdown(Shutdown::Write).unwrap();
+        let _ = last.read(&mut [0]);
+        while self.shared.ended.load(Ordering::SeqCst) < self.connections() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Bytes of bodies that were written.
