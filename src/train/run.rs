@@ -17,7 +17,7 @@ use super::step::{diverged, step};
 use crate::data::loader::{BadImage, ahead, makers};
 use crate::data::transform::Transform;
 use crate::error::{Error, Result};
-use crate::eval::{Setup, Shard, evaluate, evaluate_findings};
+use crate::eval::{Setup, Shard, Step, evaluate, evaluate_findings};
 use crate::memory;
 use crate::metrics::Summary;
 
@@ -244,13 +244,14 @@ impl Run {
             if ended { Err(Error::Interrupted(String::new())) } else { Ok(()) }
         };
         let judged = match &self.validation.targets {
-            Targets::Classes(_) => {
-                evaluate(&mut runner, &setup, |step| goes_on(step.evaluation.images())).and_then(|evaluation| {
-                    readable(&evaluation.bad)?;
-                    let Summary { cross_entropy, top1_error, top5_error, .. } = Summary::of(&evaluation.predictions);
-                    Ok((cross_entropy, Score::Error { error: top1_error, top5_error }))
-                })
-            }
+            Targets::Classes(_) => evaluate(&mut runner, &setup, |Step { evaluation, .. }| {
+                goes_on(evaluation.images() + evaluation.bad.len())
+            })
+            .and_then(|evaluation| {
+                readable(&evaluation.bad)?;
+                let Summary { cross_entropy, top1_error, top5_error, .. } = Summary::of(&evaluation.predictions);
+                Ok((cross_entropy, Score::Error { error: top1_error, top5_error }))
+            }),
             Targets::Findings(values) => evaluate_findings(&mut runner, &setup, &mut goes_on).and_then(|findings| {
                 readable(&findings.bad)?;
                 let auroc = findings.summary(&self.validation.dataset.classes, values);
