@@ -82,15 +82,6 @@ pub(super) struct Mask {
     pub(super) scale: f32,
 }
 
-// SAFETY: numbers in the order and of the sizes of the kernels' struct, without padding.
-unsafe impl DeviceRepr for Mask {}
-
-impl Argument for Mask {
-    fn push<'a>(&'a self, to: &mut LaunchArgs<'a>) {
-        to.arg(self);
-    }
-}
-
 /// The kernels' `Sides`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -99,14 +90,20 @@ pub(super) struct Sides {
     pub(super) width: u64,
 }
 
-// SAFETY: as above.
-unsafe impl DeviceRepr for Sides {}
+/// Structs that the kernels have too.
+macro_rules! numbers {
+    ($($name:ident)*) => {$(
+        // SAFETY: numbers in the order and of the sizes of the kernels' struct, without padding.
+        unsafe impl DeviceRepr for $name {}
 
-impl Argument for Sides {
-    fn push<'a>(&'a self, to: &mut LaunchArgs<'a>) {
-        to.arg(self);
-    }
+        impl Argument for $name {
+            fn push<'a>(&'a self, to: &mut LaunchArgs<'a>) {
+                to.arg(self);
+            }
+        }
+    )*};
 }
+numbers!(Mask Sides);
 
 /// What a contiguous layout covers.
 pub(super) fn part<'s, T>(slice: &'s CudaSlice<T>, layout: &Layout) -> Result<CudaView<'s, T>> {

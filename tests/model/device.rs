@@ -123,6 +123,22 @@ impl Small {
         train::Trainer::new(&self.config, self.weights(), shape, options).unwrap()
     }
 
+    /// Three steps by both: losses, logits, and what the weights and statistics are then.
+    fn agrees_with_the_engine(&self, what: &str, targets: Targets, options: &Options) -> (Trainer, train::Trainer) {
+        let (mut found, mut expected) = (self.on_device(DType::F32, options), self.on_the_engine(options));
+        for step in 0..3 {
+            let (a, b) = (found.step(&self.x(), targets).unwrap(), expected.step(&self.images, targets).unwrap());
+            assert!((a.loss / b.loss - 1.0).abs() < 1e-5, "{what}, step {step}: {} {}", a.loss, b.loss);
+            assert!(apart(&a.logits, &b.logits) < 1e-5, "{what}, step {step}");
+        }
+        for Param { name, .. } in self.params(|role| role != Role::NumBatchesTracked) {
+            let (_, expected_values) = expected.tensor(&name).unwrap();
+            let apart = apart(&values(found.tensor(&name).unwrap()), expected_values);
+            assert!(apart < 3e-5, "{what}: {name}: {apart}");
+        }
+        (found, expected)
+    }
+
     fn x(&self) -> Tensor {
         images(&self.images, &self.config, self.size)
     }
@@ -170,17 +186,7 @@ fn every_option_gives_what_the_engine_gives() {
         ("the classifier", labels, Options { first_trained: Part::Classifier, ..options.clone() }),
         ("slower parts", labels, Options { rates: vec![(Part::Stem, 0.1), (Part::Block(2), 0.0)], ..options.clone() }),
     ] {
-        let (mut found, mut expected) = (small.on_device(DType::F32, &options), small.on_the_engine(&options));
-        for step in 0..3 {
-            let (a, b) = (found.step(&small.x(), targets).unwrap(), expected.step(&small.images, targets).unwrap());
-            assert!((a.loss / b.loss - 1.0).abs() < 1e-5, "{what}, step {step}: {} {}", a.loss, b.loss);
-            assert!(apart(&a.logits, &b.logits) < 1e-5, "{what}, step {step}");
-        }
-        for Param { name, .. } in small.params(|role| role != Role::NumBatchesTracked) {
-            let (_, expected_values) = expected.tensor(&name).unwrap();
-            let apart = apart(&values(found.tensor(&name).unwrap()), expected_values);
-            assert!(apart < 3e-5, "{what}: {name}: {apart}");
-        }
+        let (found, expected) = small.agrees_with_the_engine(what, targets, &options);
         if options.average.is_some() {
             let name = "features.norm5.running_var";
             let (_, expected_values) = expected.averaged_tensor(name).unwrap();
@@ -215,17 +221,7 @@ fn what_is_dropped_is_what_the_engine_drops() {
         ),
     ] {
         let small = Small { config: Config { drop_rate: 0.3, bn_size, ..whole.config.clone() }, ..Small::new() };
-        let targets = Targets::Labels(&small.labels);
-        let (mut found, mut expected) = (small.on_device(DType::F32, &options), small.on_the_engine(&options));
-        for step in 0..3 {
-            let (a, b) = (found.step(&small.x(), targets).unwrap(), expected.step(&small.images, targets).unwrap());
-            assert!((a.loss / b.loss - 1.0).abs() < 1e-5, "{what}, step {step}: {} {}", a.loss, b.loss);
-            assert!(apart(&a.logits, &b.logits) < 1e-5, "{what}, step {step}");
-        }
-        for Param { name, .. } in small.params(|role| role != Role::NumBatchesTracked) {
-            let apart = apart(&values(found.tensor(&name).unwrap()), expected.tensor(&name).unwrap().1);
-            assert!(apart < 3e-5, "{what}: {name}: {apart}");
-        }
+        small.agrees_with_the_engine(what, Targets::Labels(&small.labels), &options);
     }
 }
 
