@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs our kernels on the CPU, compiles them, and type-checks and lints the GPU code, by the nvcc that is installed. Without one,
-# an nvcc that writes nothing stands in: neither card, driver nor toolkit is needed.
+# Type-checks and lints the GPU code, and runs it: an nvcc that writes nothing stands in for NVIDIA's, and the CPU for the card
+# (cpu-card/build.sh). Neither card, driver nor toolkit is needed; where there is an nvcc, it compiles our kernels as well.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,23 +8,38 @@ if command -v nvcc >/dev/null; then
     for source in src/gpu/*.cu; do
         nvcc --ptx -arch=sm_80 -o /dev/null "$source"
     done
-else
-    home=$(realpath -m "${CARGO_TARGET_DIR:-target}")/cuda-standin
-    mkdir -p "$home/bin" "$home/include"
-    install -m 755 scripts/nvcc-standin.sh "$home/bin/nvcc"
-
-    export CUDA_HOME=$home NVCC=$home/bin/nvcc CUDA_COMPUTE_CAP=90 CUDARC_CUDA_VERSION=13000
 fi
+
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+mkdir -p "$target/cuda-standin/bin" "$target/cuda-standin/include"
+install -m 755 scripts/nvcc-standin.sh "$target/cuda-standin/bin/nvcc"
+export CUDA_HOME=$target/cuda-standin NVCC=$target/cuda-standin/bin/nvcc CUDA_COMPUTE_CAP=90 CUDARC_CUDA_VERSION=13000
+export LIBRARY_PATH=$target/cpu-card LD_LIBRARY_PATH=$target/cpu-card
 
 if command -v c++ >/dev/null; then
-    folder=$(mktemp -d)
-    trap 'rm -rf "$folder"' EXIT
-    c++ -std=c++20 -O1 -pthread -o "$folder/kernels" scripts/kernels-on-cpu.cpp
-    "$folder/kernels"
+    scripts/cpu-card/build.sh "$target/cpu-card"
 else
-    echo "the kernels are not run on the CPU here: there is no C++ compiler" >&2
+    echo "the GPU code is not run here: there is no C++ compiler" >&2
 fi
-
 for features in cuda cudnn; do
     cargo clippy --release --all-targets --features "$features" -- -D warnings
+    if [ -e "$target/cpu-card/libcuda.so" ]; then
+        DENSENET_ZOO_TEST_DEVICE=cuda cargo test --release --features "$features" --test main device::
+    fi
 done
+[ -e "$target/cpu-card/libcuda.so" ] || exit 0
+
+# What the program says of cards that it cannot use.
+refuses() {
+    local expected="densenet-zoo: $1" found
+    found=$(env "$2" "$target/release/densenet-zoo" eval digits --data digits --device "$3" 2>&1 | tail -n 1)
+    if [ "${found:0:${#expected}}" != "$expected" ]; then
+        printf 'with %s: %s\nexpected: %s\n' "$2" "$found" "$expected" >&2
+        exit 1
+    fi
+}
+refuses "cuda:0: there is no NVIDIA card; take --device cpu" CPU_CARD_COUNT=0 cuda
+refuses "cuda:2: there is no card of that number" CPU_CARD_COUNT=2 cuda:2
+refuses "cuda:0: the card is too old for this build" CPU_CARD_CAPABILITY=75 cuda
+refuses "cuda:0: the driver is older than the toolkit of this build; update the driver" CPU_CARD_PTX=75 cuda
+refuses "cuda:0: its memory is full" CPU_CARD_MEMORY=0 cuda

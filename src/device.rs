@@ -54,7 +54,7 @@ impl DeviceChoice {
     #[must_use]
     pub fn resolve(self) -> Self {
         match self {
-            Self::Auto if cuda_is_available() && Device::new_cuda(0).is_ok() => Self::Cuda(0),
+            Self::Auto if cuda_is_available() && open_cuda(0).is_ok() => Self::Cuda(0),
             Self::Auto if metal_is_available() && Device::new_metal(0).is_ok() => Self::Metal(0),
             Self::Auto => Self::Cpu,
             other => other,
@@ -83,7 +83,7 @@ impl DeviceChoice {
         let opened = match self.resolve() {
             Self::Auto | Self::Cpu => return Ok(Device::Cpu),
             Self::Cuda(_) if !cuda_is_available() => return Err(needs("cuda")),
-            Self::Cuda(ordinal) => Device::new_cuda(ordinal),
+            Self::Cuda(ordinal) => open_cuda(ordinal),
             Self::Metal(_) if !metal_is_available() => return Err(needs("metal")),
             Self::Metal(ordinal) => Device::new_metal(ordinal),
         };
@@ -91,6 +91,16 @@ impl DeviceChoice {
         let tried = |device: Device| Tensor::zeros(1, DType::F32, &device)?.affine(1.0, 1.0).map(|_| device);
         opened.and_then(tried).map_err(|error| Error::Device { device: self.to_string(), reason: reason(&error) })
     }
+}
+
+#[cfg(feature = "cuda")]
+fn open_cuda(ordinal: usize) -> candle_core::Result<Device> {
+    crate::gpu::open(ordinal)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda(ordinal: usize) -> candle_core::Result<Device> {
+    Device::new_cuda(ordinal)
 }
 
 /// Refuses a type that candle cannot multiply there.

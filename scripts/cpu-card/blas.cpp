@@ -30,11 +30,11 @@ void write(void *to, Type type, size_t at, double value) {
 }
 
 // Of op(a), (m, k) column by column.
-template <class T> std::vector<T> matrix(const void *from, Type type, bool turned, size_t m, size_t k, size_t leading) {
-    std::vector<T> values(m * k);
+std::vector<double> matrix(const void *from, Type type, bool turned, size_t m, size_t k, size_t leading) {
+    std::vector<double> values(m * k);
     for (size_t column = 0; column < k; ++column)
         for (size_t row = 0; row < m; ++row)
-            values[column * m + row] = (T)read(from, type, turned ? row * leading + column : column * leading + row);
+            values[column * m + row] = read(from, type, turned ? row * leading + column : column * leading + row);
     return values;
 }
 
@@ -48,19 +48,20 @@ struct Product {
     int lda, ldb, ldc;
 };
 
-template <class T> void multiply(const Product &p) {
+// Sums are exact enough that what differs from a card's is the card's rounding.
+void multiply(const Product &p) {
     const size_t m = p.m, n = p.n, k = p.k;
-    auto a = matrix<T>(p.a, p.type_a, p.turned_a, m, k, p.lda), b = matrix<T>(p.b, p.type_b, p.turned_b, k, n, p.ldb);
-    std::vector<T> sums(m);
+    auto a = matrix(p.a, p.type_a, p.turned_a, m, k, p.lda), b = matrix(p.b, p.type_b, p.turned_b, k, n, p.ldb);
+    std::vector<double> sums(m);
     for (size_t column = 0; column < n; ++column) {
-        std::fill(sums.begin(), sums.end(), T(0));
+        std::fill(sums.begin(), sums.end(), 0.0);
         for (size_t inner = 0; inner < k; ++inner) {
-            const T by = b[column * k + inner];
-            const T *from = &a[inner * m];
+            const double by = b[column * k + inner];
+            const double *from = &a[inner * m];
             for (size_t row = 0; row < m; ++row) sums[row] += from[row] * by;
         }
         for (size_t row = 0; row < m; ++row) {
-            size_t at = column * p.ldc + row;
+            size_t at = column * (size_t)p.ldc + row;
             double before = p.beta == 0 ? 0 : p.beta * read(p.c, p.type_c, at);
             write(p.c, p.type_c, at, p.alpha * sums[row] + before);
         }
@@ -77,8 +78,7 @@ int products(void *handle, Product p, long long step_a, long long step_b, long l
     if (p.type_a != p.type_b) return NOT_SUPPORTED;
     return card::enqueue(((Handle *)handle)->stream, [=]() mutable {
         for (int at = 0; at < count; ++at) {
-            if (p.type_a == F64) multiply<double>(p);
-            else multiply<float>(p);
+            multiply(p);
             p.a = (const char *)p.a + step_a * (long long)bytes(p.type_a);
             p.b = (const char *)p.b + step_b * (long long)bytes(p.type_b);
             p.c = (char *)p.c + step_c * (long long)bytes(p.type_c);

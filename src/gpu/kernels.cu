@@ -42,40 +42,109 @@ __device__ void affine_relu(const T *x, const float *scale, const float *shift, 
     EACH(at) z[at] = fmaxf(fmaf(factor, (float)x[at], offset), 0.0f);
 }
 
-// scale * d, where d is the gradient by z, 0 where the ReLU was closed. `norm` is (4, rows): scale, shift, mean, inverse.
-template <typename T>
-__device__ void gate(const T *x, const T *gradient, const float *norm, T *out, count length) {
-    float factor = norm[blockIdx.y], offset = norm[gridDim.y + blockIdx.y];
-    x += blockIdx.y * length;
-    gradient += blockIdx.y * length;
-    out += blockIdx.y * length;
-    EACH(at) out[at] = fmaf(factor, (float)x[at], offset) > 0.0f ? factor * (float)gradient[at] : 0.0f;
+// Of a tile on its way from rows to columns.
+#define TILE 32
+
+// Rows (rows, length) as columns (length, rows), each value by `value(x, its row)`. Blocks take tiles in turn.
+template <typename T, typename Value>
+__device__ void turn(const T *x, count rows, T *out, count length, Value value) {
+    __shared__ T tile[TILE][TILE + 1];
+    count wide = (length + TILE - 1) / TILE, tiles = (rows + TILE - 1) / TILE * wide;
+    unsigned lane = threadIdx.x % TILE, line = threadIdx.x / TILE;
+    for (count at = blockIdx.x; at < tiles; at += gridDim.x) {
+        count top = at / wide * TILE, left = at % wide * TILE;
+        for (unsigned down = line; down < TILE; down += THREADS / TILE)
+            if (top + down < rows && left + lane < length)
+                tile[down][lane] = value(x[(top + down) * length + left + lane], top + down);
+        __syncthreads();
+        for (unsigned down = line; down < TILE; down += THREADS / TILE)
+            if (left + down < length && top + lane < rows) out[(left + down) * rows + top + lane] = tile[lane][down];
+        __syncthreads();
+    }
 }
 
-// Each block's part of the sums of d and of d * (x - mean) * inverse: (2, rows, gridDim.x). Blocks are of THREADS threads.
 template <typename T>
-__device__ void sums(const T *x, const T *gradient, const float *norm, float *out, count length) {
-    __shared__ float parts[2][THREADS];
+__device__ void turned(const T *x, count rows, T *out, count length) {
+    turn(x, rows, out, length, [](T value, count) { return value; });
+}
+
+// affine_relu, turned.
+template <typename T>
+__device__ void affine_relu_turned(const T *x, const float *scale, const float *shift, count rows, T *out, count length) {
+    turn(x, rows, out, length, [=](T value, count row) { return fmaxf(fmaf(scale[row], (float)value, shift[row]), 0.0f); });
+}
+
+// The sum of what the threads of a block have, for its first thread. Blocks are of THREADS threads.
+__device__ inline float block_sum(float mine) {
+    __shared__ float parts[THREADS];
+    parts[threadIdx.x] = mine;
+    for (unsigned half = THREADS / 2; half > 0; half /= 2) {
+        __syncthreads();
+        if (threadIdx.x < half) parts[threadIdx.x] += parts[threadIdx.x + half];
+    }
+    float sum = parts[0];
+    __syncthreads();
+    return sum;
+}
+
+// Each block's part of the sums: (rows, gridDim.x).
+template <typename T>
+__device__ void sums(const T *x, float *out, count length) {
+    float sum = 0.0f;
+    x += blockIdx.y * length;
+    EACH(at) sum += (float)x[at];
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) out[blockIdx.y * (count)gridDim.x + blockIdx.x] = sum;
+}
+
+// The same of the squares of the distances from the mean.
+template <typename T>
+__device__ void squares(const T *x, const float *mean, float *out, count length) {
+    float sum = 0.0f, middle = mean[blockIdx.y];
+    x += blockIdx.y * length;
+    EACH(at) {
+        float distance = (float)x[at] - middle;
+        sum = fmaf(distance, distance, sum);
+    }
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) out[blockIdx.y * (count)gridDim.x + blockIdx.x] = sum;
+}
+
+// scale * d, where d is the gradient by z, 0 where the ReLU was closed; added to `sum` where `onto` is not 0. In `parts`, each
+// block's part of the sums of d and of d * (x - mean) * inverse: (2, rows, gridDim.x). `norm` is (4, rows): scale, shift, mean,
+// inverse.
+template <typename T>
+__device__ void gate(const T *x, const T *gradient, const float *norm, count onto, T *sum, float *parts, count length) {
     unsigned row = blockIdx.y, rows = gridDim.y;
     float factor = norm[row], offset = norm[rows + row], mean = norm[2 * rows + row], inverse = norm[3 * rows + row];
     float first = 0.0f, second = 0.0f;
     x += row * length;
     gradient += row * length;
+    sum += row * length;
     EACH(at) {
         float value = (float)x[at];
         float open = fmaf(factor, value, offset) > 0.0f ? (float)gradient[at] : 0.0f;
         first += open;
         second = fmaf(open, (value - mean) * inverse, second);
+        sum[at] = onto ? fmaf(factor, open, (float)sum[at]) : factor * open;
     }
-    parts[0][threadIdx.x] = first;
-    parts[1][threadIdx.x] = second;
-    for (unsigned half = THREADS / 2; half > 0; half /= 2) {
-        __syncthreads();
-        if (threadIdx.x < half)
-            for (int sum = 0; sum < 2; ++sum) parts[sum][threadIdx.x] += parts[sum][threadIdx.x + half];
+    first = block_sum(first);
+    second = block_sum(second);
+    if (threadIdx.x == 0) {
+        count place = row * (count)gridDim.x + blockIdx.x;
+        parts[place] = first;
+        parts[rows * (count)gridDim.x + place] = second;
     }
-    if (threadIdx.x == 0)
-        for (int sum = 0; sum < 2; ++sum) out[(sum * rows + row) * (count)gridDim.x + blockIdx.x] = parts[sum][0];
+}
+
+// sum - level - slope * x
+template <typename T>
+__device__ void resolved(const T *sum, const T *x, const float *level, const float *slope, T *out, count length) {
+    float offset = level[blockIdx.y], factor = slope[blockIdx.y];
+    sum += blockIdx.y * length;
+    x += blockIdx.y * length;
+    out += blockIdx.y * length;
+    EACH(at) out[at] = fmaf(-factor, (float)x[at], (float)sum[at] - offset);
 }
 
 // SplitMix64's output function on a step of its counter.
@@ -138,11 +207,22 @@ __device__ void max_pool_back(const T *x, const T *gradient, Sides of, T *out, c
     extern "C" __global__ void affine_relu_##T(const T *x, const float *scale, const float *shift, T *z, count length) {   \
         affine_relu(x, scale, shift, z, length);                                                                           \
     }                                                                                                                      \
-    extern "C" __global__ void gate_##T(const T *x, const T *gradient, const float *norm, T *out, count length) {          \
-        gate(x, gradient, norm, out, length);                                                                              \
+    extern "C" __global__ void turned_##T(const T *x, count rows, T *out, count length) { turned(x, rows, out, length); }  \
+    extern "C" __global__ void affine_relu_turned_##T(const T *x, const float *scale, const float *shift, count rows,      \
+                                                      T *out, count length) {                                              \
+        affine_relu_turned(x, scale, shift, rows, out, length);                                                            \
     }                                                                                                                      \
-    extern "C" __global__ void sums_##T(const T *x, const T *gradient, const float *norm, float *out, count length) {      \
-        sums(x, gradient, norm, out, length);                                                                              \
+    extern "C" __global__ void sums_##T(const T *x, float *out, count length) { sums(x, out, length); }                    \
+    extern "C" __global__ void squares_##T(const T *x, const float *mean, float *out, count length) {                      \
+        squares(x, mean, out, length);                                                                                     \
+    }                                                                                                                      \
+    extern "C" __global__ void gate_##T(const T *x, const T *gradient, const float *norm, count onto, T *sum, float *parts,\
+                                        count length) {                                                                    \
+        gate(x, gradient, norm, onto, sum, parts, length);                                                                 \
+    }                                                                                                                      \
+    extern "C" __global__ void resolved_##T(const T *sum, const T *x, const float *level, const float *slope, T *out,      \
+                                            count length) {                                                                \
+        resolved(sum, x, level, slope, out, length);                                                                       \
     }                                                                                                                      \
     extern "C" __global__ void dropout_##T(const T *x, Mask mask, T *out, count length) { dropout(x, mask, out, length); } \
     extern "C" __global__ void max_pool_back_##T(const T *x, const T *gradient, Sides of, T *out, count length) {          \

@@ -3,10 +3,12 @@
 
 use std::sync::OnceLock;
 
-use candle_core::cuda::cudarc::driver::{CudaSlice, CudaView, DeviceRepr, LaunchArgs, LaunchConfig, PushKernelArg};
+use candle_core::cuda::cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr, LaunchArgs, LaunchConfig, PushKernelArg};
 use candle_core::cuda::cudarc::nvrtc::compile_ptx;
-use candle_core::cuda::{CudaDType, CudaDevice, CudaStorage, WrapErr};
-use candle_core::{Layout, Result};
+use candle_core::cuda::{CudaDevice, CudaStorage, CudaStorageSlice, WrapErr};
+use candle_core::op::BackpropOp;
+use candle_core::{DType, Device, Result, Shape, Storage, Tensor};
+use half::{bf16, f16};
 
 const SOURCE: &str = include_str!("kernels.cu");
 
@@ -16,10 +18,10 @@ const THREADS: usize = 256;
 /// The most blocks that share a row.
 pub(super) const BLOCKS: usize = 1024;
 
-/// A kernel of rows by `length` values.
+/// A kernel of `rows` by `length` values.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kernel {
-    /// In the source.
+    /// In the source, where the type of the maps follows.
     pub(super) name: &'static str,
     pub(super) rows: usize,
     pub(super) length: usize,
@@ -33,41 +35,59 @@ impl Kernel {
         Self { name, rows, length, blocks: length.div_ceil(THREADS).clamp(1, most) }
     }
 
-    /// Runs it on what it reads, and gives its output of `count` values.
-    pub(super) fn run<O: DeviceRepr + CudaDType>(
-        self,
-        device: &CudaDevice,
-        arguments: &[&dyn Argument],
-        count: usize,
-    ) -> Result<CudaStorage> {
-        let function = device.get_or_load_custom_func(self.name, "densenet-zoo", ptx()?)?;
-        // SAFETY: every value is written by the kernel.
-        let out = unsafe { device.alloc::<O>(count)? };
+    /// Runs it on maps of that type with what it declares; the length comes last.
+    pub(super) fn launch(self, device: &Device, dtype: DType, arguments: &[Argument]) -> Result<()> {
+        let device = card(device)?;
+        let dtype = match dtype {
+            DType::F32 => "f32",
+            DType::F16 => "f16",
+            DType::BF16 => "bf16",
+            other => candle_core::bail!("{} takes f32, f16 and bf16, not {other:?}", self.name),
+        };
+        let function = device.get_or_load_custom_func(&format!("{}_{dtype}", self.name), "densenet-zoo", ptx()?)?;
         let config = LaunchConfig {
             grid_dim: (self.blocks as u32, self.rows as u32, 1),
             block_dim: (THREADS as u32, 1, 1),
             shared_mem_bytes: 0,
         };
-        let length = self.length as u64;
+        let length = Argument::Count(self.length as u64);
         let mut builder = function.builder();
-        for argument in arguments {
+        for argument in arguments.iter().chain([&length]) {
             argument.push(&mut builder);
         }
-        builder.arg(&out).arg(&length);
-        // SAFETY: each caller passes what its kernel declares, of rows by length values or a few a row.
+        // SAFETY: each caller passes what its kernel declares: tensors of rows by length values, or of a few a row. They are the
+        // caller's until the launch is in the stream, and the stream frees their memory behind it.
         unsafe { builder.launch(config) }.w()?;
-        Ok(CudaStorage::wrap_cuda_slice(out, device.clone()))
+        Ok(())
     }
 }
 
-/// What a kernel reads: a part of the card's memory, or a few numbers.
-pub(super) trait Argument {
-    fn push<'a>(&'a self, to: &mut LaunchArgs<'a>);
+/// What a kernel is given.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Argument {
+    /// A place in the card's memory.
+    Pointer(u64),
+    Count(u64),
+    Mask(Mask),
+    Sides(Sides),
 }
 
-impl<T: DeviceRepr> Argument for CudaView<'_, T> {
+impl Argument {
+    /// Of a pointer.
+    #[cfg(feature = "cudnn")]
+    pub(super) fn address(self) -> *mut std::ffi::c_void {
+        match self {
+            Self::Pointer(place) => place as *mut _,
+            _ => std::ptr::null_mut(),
+        }
+    }
+
     fn push<'a>(&'a self, to: &mut LaunchArgs<'a>) {
-        to.arg(self);
+        match self {
+            Self::Pointer(value) | Self::Count(value) => to.arg(value),
+            Self::Mask(mask) => to.arg(mask),
+            Self::Sides(sides) => to.arg(sides),
+        };
     }
 }
 
@@ -90,27 +110,51 @@ pub(super) struct Sides {
     pub(super) width: u64,
 }
 
-/// Structs that the kernels have too.
-macro_rules! numbers {
-    ($($name:ident)*) => {$(
-        // SAFETY: numbers in the order and of the sizes of the kernels' struct, without padding.
-        unsafe impl DeviceRepr for $name {}
+// SAFETY: numbers in the order and of the sizes of the kernels' struct, without padding.
+unsafe impl DeviceRepr for Mask {}
+// SAFETY: as Mask.
+unsafe impl DeviceRepr for Sides {}
 
-        impl Argument for $name {
-            fn push<'a>(&'a self, to: &mut LaunchArgs<'a>) {
-                to.arg(self);
-            }
-        }
-    )*};
-}
-numbers!(Mask Sides);
-
-/// What a contiguous layout covers.
-pub(super) fn part<'s, T>(slice: &'s CudaSlice<T>, layout: &Layout) -> Result<CudaView<'s, T>> {
-    match layout.contiguous_offsets() {
-        Some((start, end)) => Ok(slice.slice(start..end)),
-        None => candle_core::bail!("our kernels take contiguous tensors"),
+/// The card that a device is.
+pub(super) fn card(device: &Device) -> Result<&CudaDevice> {
+    match device {
+        Device::Cuda(card) => Ok(card),
+        other => candle_core::bail!("our kernels run on CUDA, not on {:?}", other.location()),
     }
+}
+
+/// Where a contiguous tensor of that type begins. It stays the caller's to keep the tensor until the launch.
+pub(super) fn pointer(tensor: &Tensor, dtype: DType) -> Result<Argument> {
+    fn of<T: DeviceRepr>(slice: &CudaSlice<T>, start: usize) -> u64 {
+        slice.device_ptr(slice.stream()).0 + (start * size_of::<T>()) as u64
+    }
+    let (storage, layout) = tensor.storage_and_layout();
+    let Some((start, _)) = layout.contiguous_offsets() else {
+        candle_core::bail!("our kernels take contiguous tensors")
+    };
+    let Storage::Cuda(CudaStorage { slice, .. }) = &*storage else { candle_core::bail!("a tensor is not on the card") };
+    let place = match (slice, dtype) {
+        (CudaStorageSlice::F32(slice), DType::F32) => of(slice, start),
+        (CudaStorageSlice::F16(slice), DType::F16) => of(slice, start),
+        (CudaStorageSlice::BF16(slice), DType::BF16) => of(slice, start),
+        _ => candle_core::bail!("{:?} where {dtype:?} is expected", tensor.dtype()),
+    };
+    Ok(Argument::Pointer(place))
+}
+
+/// A tensor that the caller's kernel writes all of.
+pub(super) fn empty(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
+    let (device, shape) = (card(device)?, shape.into());
+    let count = shape.elem_count();
+    // SAFETY: every value is written before it is read.
+    let storage = unsafe {
+        match dtype {
+            DType::F16 => CudaStorage::wrap_cuda_slice(device.alloc::<f16>(count)?, device.clone()),
+            DType::BF16 => CudaStorage::wrap_cuda_slice(device.alloc::<bf16>(count)?, device.clone()),
+            _ => CudaStorage::wrap_cuda_slice(device.alloc::<f32>(count)?, device.clone()),
+        }
+    };
+    Ok(Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false))
 }
 
 /// The source, compiled once.

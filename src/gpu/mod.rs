@@ -1,10 +1,20 @@
-//! Kernels of our own for CUDA, compiled by NVRTC when they are first launched.
+//! CUDA beyond candle: kernels of our own, compiled by NVRTC when they are first launched, and cuDNN.
 
+#[cfg(feature = "cudnn")]
+mod convolution;
+mod device;
 mod dropout;
 mod launch;
 mod norm;
 mod pool;
+#[cfg(feature = "cudnn")]
+mod turn;
 
+#[cfg(feature = "cudnn")]
+pub(crate) use convolution::{Convolution, channels_last};
+pub(crate) use device::open;
 pub(crate) use dropout::dropped;
-pub(crate) use norm::{affine_relu, gated};
+pub(crate) use norm::{affine_relu, gated, moments, resolved};
 pub(crate) use pool::max_3x3_backward;
+#[cfg(feature = "cudnn")]
+pub(crate) use turn::{affine_relu_turned, turned};

@@ -13,16 +13,10 @@ impl Affine {
     /// relu(scale·x + shift) of rows (C, M), in their type.
     pub(super) fn relu(&self, x: &Tensor) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
-        if has_kernels(x) {
+        if super::maps::has_kernels(x) {
             return crate::gpu::affine_relu(x, &self.scale, &self.shift);
         }
         let wide = x.to_dtype(self.scale.dtype())?;
         wide.broadcast_mul(&self.scale)?.broadcast_add(&self.shift)?.relu()?.to_dtype(x.dtype())
     }
-}
-
-/// Whether our kernels take such a map.
-#[cfg(feature = "cuda")]
-pub(super) fn has_kernels(x: &Tensor) -> bool {
-    x.device().is_cuda() && x.dtype() != candle_core::DType::F64
 }

@@ -2,7 +2,12 @@
 
 use candle_core::{Result, Tensor};
 
+use super::affine::Affine;
+#[cfg(feature = "cudnn")]
+use super::maps::has_kernels;
 use super::maps::{Grid, rows};
+#[cfg(feature = "cudnn")]
+use super::packed;
 use super::window::Window;
 
 /// 1x1: (C, M) by a kernel (O, C, 1, 1) to (O, M), one product of matrices.
@@ -16,23 +21,62 @@ pub(super) fn one_backward(x: &Tensor, kernel: &Tensor, gradient: &Tensor) -> Re
     Ok((input, gradient.matmul(&x.t()?)?.reshape(kernel.shape())?))
 }
 
-/// 3x3 with a border of zeros: (C, M) by a kernel (O, C, 3, 3) to (O, M).
-pub(super) fn three(x: &Tensor, grid: Grid, kernel: &Tensor) -> Result<Tensor> {
-    rows(&grid.unfold(x)?.transpose(0, 1)?.conv2d(kernel, 1, 1, 1, 1)?)
+/// A dense layer's 3x3.
+const THREE: Window = Window { side: 3, stride: 1, padding: 1 };
+
+/// The first convolution, of images (B, C, H, W) by a kernel (O, C, side, side): rows (O, M), and their grid.
+pub(super) fn first(images: &Tensor, kernel: &Tensor, window: Window) -> Result<(Tensor, Grid)> {
+    let grid = grid_of(images, window)?;
+    #[cfg(feature = "cudnn")]
+    if has_kernels(images) {
+        return Ok((packed::rows(&packed::convolve(&packed::images(images)?, kernel, window)?)?, grid));
+    }
+    Ok((rows(&images.conv2d(kernel, window.padding, window.stride, 1, 1)?)?, grid))
 }
 
-/// The gradients of [`three`] by its input (C, M) and its kernel (O, C, 3, 3).
+/// 3x3 with a border of zeros: of what a norm's ReLU makes of (C, M), by a kernel (O, C, 3, 3), to (O, M).
+pub(super) fn three(norm: &Affine, x: &Tensor, grid: Grid, kernel: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cudnn")]
+    if has_kernels(x) {
+        return packed::rows(&packed::convolve(&packed::relu(norm, x, grid)?, kernel, THREE)?);
+    }
+    rows(&grid.unfold(&norm.relu(x)?)?.transpose(0, 1)?.conv2d(kernel, 1, 1, 1, 1)?)
+}
+
+/// The gradients of a 3x3 by its input (C, M) and its kernel (O, C, 3, 3).
 ///
-/// The input's is the convolution by the kernel turned around, with inputs and outputs exchanged.
+/// Without cuDNN the input's is the convolution by the kernel turned around, with inputs and outputs exchanged.
 pub(super) fn three_backward(x: &Tensor, grid: Grid, kernel: &Tensor, gradient: &Tensor) -> Result<(Tensor, Tensor)> {
+    #[cfg(feature = "cudnn")]
+    if has_kernels(x) {
+        let (x, gradient) = (packed::map(x, grid)?, packed::map(gradient, grid)?);
+        let input = packed::rows(&packed::by_input(&x, kernel, &gradient, THREE)?)?;
+        return Ok((input, packed::by_kernel(&x, &gradient, THREE)?));
+    }
     let turned = kernel.flip(&[2, 3])?.transpose(0, 1)?.contiguous()?; // (C, O, 3, 3)
-    let input = three(gradient, grid, &turned)?;
-    Ok((input, kernel_gradient(&grid.unfold(x)?, gradient, Window { side: 3, stride: 1, padding: 1 })?))
+    let input = rows(&grid.unfold(gradient)?.transpose(0, 1)?.conv2d(&turned, 1, 1, 1, 1)?)?;
+    Ok((input, taps(&grid.unfold(x)?, gradient, THREE)?))
+}
+
+/// The gradient by the kernel of [`first`], of the images and that by what it gave, (O, M).
+pub(super) fn first_backward(images: &Tensor, gradient: &Tensor, window: Window) -> Result<Tensor> {
+    #[cfg(feature = "cudnn")]
+    if has_kernels(images) {
+        let gradient = packed::map(gradient, grid_of(images, window)?)?;
+        return packed::by_kernel(&packed::images(images)?, &gradient, window);
+    }
+    taps(&images.transpose(0, 1)?, gradient, window)
+}
+
+/// Of what [`first`] gives.
+fn grid_of(images: &Tensor, window: Window) -> Result<Grid> {
+    let (batch, _, height, width) = images.dims4()?;
+    Ok(Grid { batch, height: window.places(height), width: window.places(width) })
 }
 
 /// The gradient (O, C, side, side) by a convolution's kernel: for each of its taps the products of the output's gradient
 /// (O, M) and of what the tap reads of the input (C, B, H, W).
-pub(super) fn kernel_gradient(x: &Tensor, gradient: &Tensor, window: Window) -> Result<Tensor> {
+fn taps(x: &Tensor, gradient: &Tensor, window: Window) -> Result<Tensor> {
     let view = window.over(x)?;
     let taps = window.taps().map(|tap| gradient.matmul(&view.read(tap)?.flatten_from(1)?.t()?));
     let taps = Tensor::stack(&taps.collect::<Result<Vec<_>>>()?, 2)?; // (O, C, side * side)
@@ -91,8 +135,7 @@ mod tests {
             let gradient = waves(&[2, 4, height.div_ceil(2), width.div_ceil(2)], 2.1);
             let (_, by_kernel) = candle(&x, &kernel, &gradient, 3, 2);
             let window = Window { side: 7, stride: 2, padding: 3 };
-            let x = x.transpose(0, 1).unwrap();
-            let found = kernel_gradient(&x, &rows(&gradient).unwrap(), window).unwrap();
+            let found = first_backward(&x, &rows(&gradient).unwrap(), window).unwrap();
             assert!(most(found - by_kernel) < 1e-12, "{height}x{width}");
         }
     }
@@ -102,6 +145,8 @@ mod tests {
         let grid = Grid { batch: 1, height: 2, width: 2 };
         let half = |x: Tensor| x.to_dtype(DType::F16).unwrap();
         let (x, kernel) = (half(waves(&[2, 4], 0.7)), half(waves(&[3, 2, 3, 3], 1.3)));
-        assert_eq!(three(&x, grid, &kernel).unwrap().dtype(), DType::F16);
+        let one = |value| Tensor::full(value, (2, 1), &Device::Cpu).unwrap();
+        let norm = Affine { scale: one(1_f32), shift: one(0.0) };
+        assert_eq!(three(&norm, &x, grid, &kernel).unwrap().dtype(), DType::F16);
     }
 }

@@ -9,7 +9,7 @@ use super::maps::Grid;
 pub(super) fn dropped(x: &Tensor, grid: Grid, mask: Mask) -> Result<Tensor> {
     let pixels = grid.height * grid.width;
     #[cfg(feature = "cuda")]
-    if super::affine::has_kernels(x) {
+    if super::maps::has_kernels(x) {
         return crate::gpu::dropped(x, mask, pixels);
     }
     let scale = mask.scale();

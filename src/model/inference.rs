@@ -5,6 +5,7 @@ use densenet_arch::{Config, Head, Stem};
 
 use super::affine::Affine;
 use super::maps::Grid;
+use super::window::Window;
 use super::{Source, convolution, output, pool};
 
 /// A DenseNet that gives the same outputs as [`DenseNet`](super::DenseNet) by fewer operations.
@@ -145,11 +146,11 @@ impl Inference {
     pub fn run(&mut self, images: &Tensor) -> Result<Tensor> {
         let Config { stem, pooling, head, .. } = self.config;
         let images = images.to_device(&self.device)?.to_dtype(self.dtype)?;
-        let (padding, stride) = if stem == Stem::Imagenet { (3, 2) } else { (1, 1) };
-        let mut map = images.conv2d(&self.conv0, padding, stride, 1, 1)?.transpose(0, 1)?.contiguous()?; // (stem, B, H, W)
-        if let Some(shift) = &self.shift0 {
-            map = pool::max_3x3(&shift.relu(&map.flatten_from(1)?)?.reshape(map.shape())?, pooling)?;
-        }
+        let (rows, grid) = convolution::first(&images, &self.conv0, Window::first(stem))?;
+        let mut map = match &self.shift0 {
+            Some(shift) => pool::max_3x3(&grid.unfold(&shift.relu(&rows)?)?, pooling)?,
+            None => grid.unfold(&rows)?,
+        }; // (stem, B, H, W)
         let mut buffers = std::mem::take(&mut self.buffers).into_iter();
         for (index, layers) in self.blocks.iter().enumerate() {
             let (_, batch, height, width) = map.dims4()?;
@@ -187,11 +188,15 @@ fn block(layers: &[Layer], input: &Tensor, grid: Grid, growth: usize, buffer: Op
     };
     all.slice_set(input, 0, 0)?;
     for (channels, layer) in (channels..).step_by(growth).zip(layers) {
-        let mut z = layer.norm1.relu(&all.narrow(0, 0, channels)?)?;
-        if let Some((kernel, shift)) = &layer.narrow {
-            z = shift.relu(&convolution::one(&z, kernel)?)?;
-        }
-        all.slice_set(&convolution::three(&z, grid, &layer.new)?, 0, channels)?;
+        let read = all.narrow(0, 0, channels)?;
+        let new = match &layer.narrow {
+            Some((kernel, shift)) => {
+                let y = convolution::one(&layer.norm1.relu(&read)?, kernel)?;
+                convolution::three(shift, &y, grid, &layer.new)?
+            }
+            None => convolution::three(&layer.norm1, &read, grid, &layer.new)?,
+        };
+        all.slice_set(&new, 0, channels)?;
     }
     Ok(all)
 }

@@ -39,3 +39,9 @@ pub(super) fn wide(dtype: DType) -> DType {
         _ => DType::F32,
     }
 }
+
+/// Whether our kernels for CUDA take such a map.
+#[cfg(feature = "cuda")]
+pub(super) fn has_kernels(x: &Tensor) -> bool {
+    x.device().is_cuda() && x.dtype() != DType::F64
+}

@@ -10,6 +10,8 @@ mod dropout;
 mod inference;
 mod maps;
 mod norm;
+#[cfg(feature = "cudnn")]
+mod packed;
 mod pool;
 pub mod train;
 mod window;

@@ -36,7 +36,7 @@ pub(super) fn average_2x2(x: &Tensor, pooling: Rounding) -> Result<Tensor> {
 /// and torch. Where all are zero it may go to the border; a ReLU before it stops it in any case.
 pub(super) fn max_3x3_backward(x: &Tensor, gradient: &Tensor) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
-    if super::affine::has_kernels(x) {
+    if super::maps::has_kernels(x) {
         return crate::gpu::max_3x3_backward(x, gradient);
     }
     let view = MAX.over(x)?;

@@ -1,6 +1,7 @@
 //! What each tap of a sliding window reads of a map, and where it writes back.
 
 use candle_core::{D, Result, Tensor};
+use densenet_arch::Stem;
 
 /// A window that slides over a map with a border of zeros.
 #[derive(Clone, Copy, Debug)]
@@ -11,13 +12,21 @@ pub(super) struct Window {
 }
 
 impl Window {
+    /// The first convolution's.
+    pub(super) fn first(stem: Stem) -> Self {
+        match stem {
+            Stem::Imagenet => Self { side: 7, stride: 2, padding: 3 },
+            Stem::Cifar => Self { side: 3, stride: 1, padding: 1 },
+        }
+    }
+
     /// The taps, (row, column), row by row.
     pub(super) fn taps(self) -> impl Iterator<Item = (usize, usize)> {
         (0..self.side * self.side).map(move |tap| (tap / self.side, tap % self.side))
     }
 
     /// How many places it takes along so many pixels.
-    fn places(self, pixels: usize) -> usize {
+    pub(super) fn places(self, pixels: usize) -> usize {
         (pixels + 2 * self.padding - self.side) / self.stride + 1
     }
 

@@ -73,9 +73,11 @@ fn five_steps_are_torch7_s_and_pytorch_s() {
                 }
             }
             if name == "pytorch" {
+                // Sums in another order open a ReLU or shut it where its input is zero but for rounding: one or two of 4,096.
+                let most = if here().is_cpu() { 1e-5 } else { 2.0 / 4096.0 };
                 for (tensor, expected) in &reference.weights {
                     let apart = apart(&values(trainer.tensor(tensor).unwrap()), expected);
-                    assert!(apart < 1e-5, "{name}: {tensor} after five steps: {apart}");
+                    assert!(apart < most, "{name}: {tensor} after five steps: {apart}");
                 }
             }
         }

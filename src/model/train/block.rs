@@ -96,15 +96,14 @@ impl Block {
         for (layer, channels) in self.layers().rev() {
             let by_new = resolve(channels, self.growth)?;
             let (read, of_read) = (x.narrow(0, 0, channels)?, moments.narrow(0, channels)?);
-            let by_read = match (&layer.narrow, narrow.pop().flatten()) {
+            match (&layer.narrow, narrow.pop().flatten()) {
                 (Some(unit), Some((y, of))) => {
                     let y = y.map_or_else(|| unit.again(pass, &read, &of_read, grid), Ok)?;
-                    let by_y = layer.new.backward(pass, (&y, &of), grid, &by_new)?.resolve(&y, &of)?;
-                    unit.backward(pass, (&read, &of_read), grid, &by_y)?
+                    let by_y = layer.new.backward(pass, (&y, &of), grid, &by_new, None)?.resolve(&y, &of)?;
+                    unit.backward(pass, (&read, &of_read), grid, &by_y, Some(gradient))?
                 }
-                _ => layer.new.backward(pass, (&read, &of_read), grid, &by_new)?,
+                _ => layer.new.backward(pass, (&read, &of_read), grid, &by_new, Some(gradient))?,
             };
-            gradient.add(&by_read)?;
         }
         resolve(0, self.channels)
     }

@@ -8,8 +8,8 @@ use super::block::{self, Block};
 use super::norm::{Deferred, Moments};
 use super::pass::Pass;
 use super::unit::{Step, Unit};
-use crate::model::convolution::kernel_gradient;
-use crate::model::maps::{Grid, rows};
+use crate::model::convolution;
+use crate::model::maps::Grid;
 use crate::model::pool;
 use crate::model::window::Window;
 
@@ -19,8 +19,7 @@ const NORM5: &str = "features.norm5";
 /// The parts in their order.
 #[derive(Clone, Debug)]
 pub(super) struct Network {
-    /// Whether a norm and a max-pool follow the first convolution.
-    imagenet: bool,
+    stem: Stem,
     blocks: Vec<Block>,
     /// One between each two blocks.
     transitions: Vec<Unit>,
@@ -57,7 +56,7 @@ impl Network {
                 });
             }
         }
-        Self { imagenet: config.stem == Stem::Imagenet, blocks, transitions, first }
+        Self { stem: config.stem, blocks, transitions, first }
     }
 
     /// Logits (B, classes) of images (B, C, H, W), and what is kept. `again`: what the 1x1s give is not.
@@ -66,12 +65,9 @@ impl Network {
         let trained = |part| part >= self.first;
         pass.trained = trained(0);
         let kernel = pass.weight("features.conv0.weight")?;
-        let Window { stride, padding, .. } = self.window();
-        let map = images.conv2d(&kernel, padding, stride, 1, 1)?; // (B, C, H, W)
-        let (batch, _, height, width) = map.dims4()?;
-        let mut grid = Grid { batch, height, width };
-        let (mut x, mut stem) = (rows(&map)?, None);
-        if self.imagenet {
+        let (mut x, mut grid) = convolution::first(images, &kernel, Window::first(self.stem))?;
+        let mut stem = None;
+        if self.stem == Stem::Imagenet {
             let moments = pass.moments(&x)?;
             pass.note(NORM0, &moments, grid.pixels())?;
             let pooled = pool::max_3x3(&grid.unfold(&pass.norm(NORM0, &moments)?.relu(&x)?)?, Rounding::Floor)?; // (C, B, H, W)
@@ -121,7 +117,7 @@ impl Network {
             let deferred = match next {
                 Next::Features(by_features) => head_backward(pass, &kept, &by_features)?,
                 Next::Rows(by_rows) => match self.transitions.get(index) {
-                    Some(unit) => unit.backward(pass, (&kept.x, &kept.moments), kept.grid, &by_rows)?,
+                    Some(unit) => unit.backward(pass, (&kept.x, &kept.moments), kept.grid, &by_rows, None)?,
                     None => return Ok(()),
                 },
             };
@@ -150,22 +146,13 @@ impl Network {
                 let map = grid.unfold(&z)?;
                 let by_pooled = by_rows.reshape(((), grid.batch, grid.height.div_ceil(2), grid.width.div_ceil(2)))?;
                 let by_z = pool::max_3x3_backward(&map, &by_pooled)?.flatten_from(1)?;
-                pass.backward(NORM0, &norm, (&x, &z), &by_z)?.resolve(&x, &moments)?
+                pass.backward(NORM0, &norm, (&x, &z), &by_z, None)?.resolve(&x, &moments)?
             }
             None => by_rows,
         };
-        let by_kernel = kernel_gradient(&images.transpose(0, 1)?, &by_conv, self.window())?;
+        let by_kernel = convolution::first_backward(images, &by_conv, Window::first(self.stem))?;
         pass.keep("features.conv0.weight".into(), by_kernel);
         Ok(())
-    }
-
-    /// The first convolution's.
-    fn window(&self) -> Window {
-        if self.imagenet {
-            Window { side: 7, stride: 2, padding: 3 }
-        } else {
-            Window { side: 3, stride: 1, padding: 1 }
-        }
     }
 }
 
@@ -185,5 +172,5 @@ fn head_backward(pass: &mut Pass, kept: &block::Kept, by_features: &Tensor) -> R
     let pixels = grid.height * grid.width;
     let spread = (by_features / pixels as f64)?.unsqueeze(2)?; // (features, B, 1)
     let spread = spread.broadcast_as((x.dim(0)?, grid.batch, pixels))?.flatten_from(1)?;
-    pass.backward(NORM5, &norm, (x, &z), &spread)
+    pass.backward(NORM5, &norm, (x, &z), &spread, None)
 }

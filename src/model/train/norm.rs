@@ -3,6 +3,8 @@
 use candle_core::{Result, Tensor};
 
 use crate::model::affine::Affine;
+#[cfg(feature = "cuda")]
+use crate::model::maps::has_kernels;
 use crate::model::maps::wide;
 
 /// Mean, biased variance and, with it, inverse deviation r = 1/√(σ² + eps) of each channel, (C, 1), f32 at least.
@@ -21,6 +23,11 @@ impl Moments {
 
     /// Of rows (C, M): the mean, then the distances from it.
     pub(super) fn of(rows: &Tensor, eps: f64) -> Result<Self> {
+        #[cfg(feature = "cuda")]
+        if has_kernels(rows) {
+            let [mean, var] = crate::gpu::moments(rows)?;
+            return Self::new(mean, var, eps);
+        }
         let rows = rows.to_dtype(wide(rows.dtype()))?;
         let mean = rows.mean_keepdim(1)?;
         let var = rows.broadcast_sub(&mean)?.sqr()?.mean_keepdim(1)?;
@@ -64,30 +71,54 @@ impl Norm {
         self.affine.relu(x)
     }
 
-    /// From the gradient by z to that by x, γ and β, where z is what [`relu`](Self::relu) made of x.
-    pub(super) fn backward(&self, x: &Tensor, z: &Tensor, gradient: &Tensor) -> Result<NormGradient> {
-        let scale = &self.affine.scale;
-        let count = x.dim(1)? as f64;
-        let [sum, weight, bias] = self.gated(x, z, gradient)?;
-        Ok(NormGradient {
-            x: Deferred { sum, mean: ((scale * &bias)? / count)?, along: ((scale * &weight)? / count)? },
-            weight: weight.squeeze(1)?,
-            bias: bias.squeeze(1)?,
-        })
+    /// Scale and shift.
+    pub(super) fn affine(&self) -> &Affine {
+        &self.affine
     }
 
-    /// With d the gradient by z where the ReLU was open: scale·d (C, M), and the sums of d·x̂ and of d, (C, 1).
-    fn gated(&self, x: &Tensor, z: &Tensor, gradient: &Tensor) -> Result<[Tensor; 3]> {
+    /// From the gradient by z to that by x, γ and β, where z is what [`relu`](Self::relu) made of x. Where `onto` is given, that
+    /// by x is added, in place, to that of its first channels.
+    pub(super) fn backward(
+        &self,
+        x: &Tensor,
+        z: &Tensor,
+        gradient: &Tensor,
+        onto: Option<&Deferred>,
+    ) -> Result<NormGradient> {
+        let scale = &self.affine.scale;
+        let (channels, pixels) = x.dims2()?;
+        let first = onto.map(|onto| onto.narrow(0, channels)).transpose()?;
+        let [sum, weight, bias] = self.gated(x, z, gradient, first.as_ref().map(|first| &first.sum))?;
+        let (mean, along) = (((scale * &bias)? / pixels as f64)?, ((scale * &weight)? / pixels as f64)?);
+        let x = match first {
+            Some(first) => {
+                add(&first.mean, &mean)?;
+                add(&first.along, &along)?;
+                first
+            }
+            None => Deferred { sum, mean, along },
+        };
+        Ok(NormGradient { x, weight: weight.squeeze(1)?, bias: bias.squeeze(1)? })
+    }
+
+    /// With d the gradient by z where the ReLU was open: scale·d (C, M), and the sums of d·x̂ and of d, (C, 1). Where `onto` is
+    /// given, scale·d is added to it.
+    fn gated(&self, x: &Tensor, z: &Tensor, gradient: &Tensor, onto: Option<&Tensor>) -> Result<[Tensor; 3]> {
         let scale = &self.affine.scale;
         #[cfg(feature = "cuda")]
-        if crate::model::affine::has_kernels(x) {
+        if has_kernels(x) {
             let Moments { mean, inverse, .. } = &self.moments;
-            return crate::gpu::gated(x, gradient, [scale, &self.affine.shift, mean, inverse]);
+            let gradient = gradient.to_dtype(x.dtype())?;
+            return crate::gpu::gated(x, &gradient, [scale, &self.affine.shift, mean, inverse], onto);
         }
         let dtype = scale.dtype();
         let open = (z.gt(0.0)?.to_dtype(dtype)? * gradient.to_dtype(dtype)?)?; // d
         let weight = (&open * self.standard(x)?)?.sum_keepdim(1)?;
-        Ok([open.broadcast_mul(scale)?.to_dtype(x.dtype())?, weight, open.sum_keepdim(1)?])
+        let scaled = open.broadcast_mul(scale)?.to_dtype(x.dtype())?;
+        if let Some(onto) = onto {
+            add(onto, &scaled)?;
+        }
+        Ok([scaled, weight, open.sum_keepdim(1)?])
     }
 
     /// x̂ = (x - μ)·r, (C, M).
@@ -119,14 +150,6 @@ pub(super) struct Deferred {
 }
 
 impl Deferred {
-    /// Adds, in place, what another norm that reads the first channels gives.
-    pub(super) fn add(&self, more: &Self) -> Result<()> {
-        for (all, more) in [(&self.sum, &more.sum), (&self.mean, &more.mean), (&self.along, &more.along)] {
-            all.slice_set(&(all.narrow(0, 0, more.dim(0)?)? + more)?, 0, 0)?;
-        }
-        Ok(())
-    }
-
     /// Those of some channels.
     pub(super) fn narrow(&self, start: usize, channels: usize) -> Result<Self> {
         let part = |all: &Tensor| all.narrow(0, start, channels);
@@ -137,8 +160,17 @@ impl Deferred {
     pub(super) fn resolve(&self, x: &Tensor, moments: &Moments) -> Result<Tensor> {
         let slope = (&self.along * &moments.inverse)?;
         let level = (&self.mean - (&moments.mean * &slope)?)?;
+        #[cfg(feature = "cuda")]
+        if has_kernels(x) {
+            return crate::gpu::resolved(&self.sum, x, &level, &slope);
+        }
         let along = x.to_dtype(slope.dtype())?.broadcast_mul(&slope)?;
         let sum = self.sum.to_dtype(slope.dtype())?;
         (sum.broadcast_sub(&level)? - along)?.to_dtype(x.dtype())
     }
+}
+
+/// Adds to a part of a tensor, in place.
+fn add(all: &Tensor, more: &Tensor) -> Result<()> {
+    all.slice_set(&(all + more)?, 0, 0)
 }

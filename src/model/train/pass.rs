@@ -82,15 +82,17 @@ impl Pass {
         self.gradients.insert(name, gradient);
     }
 
-    /// From the gradient by z to that by x, where z is what the norm and its ReLU made of x; keeps the norm's own.
+    /// From the gradient by z to that by x, where z is what the norm and its ReLU made of x; keeps the norm's own. Where `onto` is
+    /// given, that by x is added to it.
     pub(super) fn backward(
         &mut self,
         name: &str,
         norm: &Norm,
         (x, z): (&Tensor, &Tensor),
         gradient: &Tensor,
+        onto: Option<&Deferred>,
     ) -> Result<Deferred> {
-        let found = norm.backward(x, z, gradient)?;
+        let found = norm.backward(x, z, gradient, onto)?;
         self.keep(format!("{name}.weight"), found.weight);
         self.keep(format!("{name}.bias"), found.bias);
         Ok(found.x)

@@ -44,24 +44,26 @@ impl Unit {
 
     /// The same for the second time: no running statistic hears of it.
     pub(super) fn again(&self, pass: &Pass, x: &Tensor, moments: &Moments, grid: Grid) -> Result<Tensor> {
-        let z = pass.norm(&self.norm, moments)?.relu(x)?;
+        let norm = pass.norm(&self.norm, moments)?;
         let kernel = self.kernel(pass)?;
         let drop = |y| self.dropped(pass, y, grid);
         match self.step {
-            Step::One => drop(conv::one(&z, &kernel)?),
-            Step::Three => drop(conv::three(&z, grid, &kernel)?),
-            Step::PooledOne if self.drops(pass) => average(&drop(conv::one(&z, &kernel)?)?, grid),
-            Step::PooledOne => conv::one(&average(&z, grid)?, &kernel),
+            Step::One => drop(conv::one(&norm.relu(x)?, &kernel)?),
+            Step::Three => drop(conv::three(norm.affine(), x, grid, &kernel)?),
+            Step::PooledOne if self.drops(pass) => average(&drop(conv::one(&norm.relu(x)?, &kernel)?)?, grid),
+            Step::PooledOne => conv::one(&average(&norm.relu(x)?, grid)?, &kernel),
         }
     }
 
-    /// From the gradient by what [`forward`](Self::forward) gave to that by x; those of the weights are kept in the pass.
+    /// From the gradient by what [`forward`](Self::forward) gave to that by x, which is added to `onto` where that is given; those
+    /// of the weights are kept in the pass.
     pub(super) fn backward(
         &self,
         pass: &mut Pass,
         (x, moments): (&Tensor, &Moments),
         grid: Grid,
         gradient: &Tensor,
+        onto: Option<&Deferred>,
     ) -> Result<Deferred> {
         let norm = pass.norm(&self.norm, moments)?;
         let z = norm.relu(x)?;
@@ -79,7 +81,7 @@ impl Unit {
             }
         };
         pass.keep(format!("{}.weight", self.conv), by_kernel);
-        pass.backward(&self.norm, &norm, (x, &z), &by_z)
+        pass.backward(&self.norm, &norm, (x, &z), &by_z, onto)
     }
 
     fn drops(&self, pass: &Pass) -> bool {

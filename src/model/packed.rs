@@ -1,0 +1,66 @@
+//! Maps and kernels as cuDNN takes them: with the channels of a pixel side by side, (B, H, W, C), or in planes, (B, C, H, W), as
+//! their type has it.
+
+use candle_core::{Result, Tensor};
+
+use super::affine::Affine;
+use super::maps::{self, Grid};
+use super::window::Window;
+use crate::gpu::{Convolution, affine_relu_turned, channels_last, turned};
+
+/// Of rows (C, M).
+pub(super) fn map(rows: &Tensor, grid: Grid) -> Result<Tensor> {
+    if channels_last(rows.dtype()) {
+        return turned(rows)?.reshape((grid.batch, grid.height, grid.width, ()));
+    }
+    grid.unfold(rows)?.transpose(0, 1)?.contiguous()
+}
+
+/// What a norm's ReLU makes of rows (C, M).
+pub(super) fn relu(norm: &Affine, rows: &Tensor, grid: Grid) -> Result<Tensor> {
+    if channels_last(rows.dtype()) {
+        let turned = affine_relu_turned(rows, &norm.scale, &norm.shift)?;
+        return turned.reshape((grid.batch, grid.height, grid.width, ()));
+    }
+    map(&norm.relu(rows)?, grid)
+}
+
+/// Of images (B, C, H, W).
+pub(super) fn images(images: &Tensor) -> Result<Tensor> {
+    if channels_last(images.dtype()) { images.permute((0, 2, 3, 1))?.contiguous() } else { images.contiguous() }
+}
+
+/// Rows (C, M) of a packed map.
+pub(super) fn rows(packed: &Tensor) -> Result<Tensor> {
+    if channels_last(packed.dtype()) { turned(&packed.flatten_to(2)?) } else { maps::rows(packed) }
+}
+
+/// A packed map by a kernel (O, C, side, side).
+pub(super) fn convolve(x: &Tensor, kernel: &Tensor, window: Window) -> Result<Tensor> {
+    let (sizes, kernel) = (sizes(x)?, images(kernel)?);
+    of(sizes, self::sizes(&kernel)?, window).forward(x, &kernel)
+}
+
+/// The gradient by the packed x, of that by what [`convolve`] gave.
+pub(super) fn by_input(x: &Tensor, kernel: &Tensor, gradient: &Tensor, window: Window) -> Result<Tensor> {
+    let kernel = images(kernel)?;
+    of(sizes(x)?, sizes(&kernel)?, window).by_input(&kernel, gradient)
+}
+
+/// The gradient by the kernel, (O, C, side, side).
+pub(super) fn by_kernel(x: &Tensor, gradient: &Tensor, window: Window) -> Result<Tensor> {
+    let (x_sizes, [_, outputs, ..]) = (sizes(x)?, sizes(gradient)?);
+    let kernel = [outputs, x_sizes[1], window.side, window.side];
+    let found = of(x_sizes, kernel, window).by_kernel(x, gradient)?;
+    if channels_last(x.dtype()) { found.permute((0, 3, 1, 2))?.contiguous() } else { Ok(found) }
+}
+
+fn of(x: [usize; 4], kernel: [usize; 4], window: Window) -> Convolution {
+    Convolution { x, kernel, stride: window.stride, padding: window.padding }
+}
+
+/// (B, C, H, W), or (O, C, side, side), of what is packed.
+fn sizes(packed: &Tensor) -> Result<[usize; 4]> {
+    let (a, b, c, d) = packed.dims4()?;
+    Ok(if channels_last(packed.dtype()) { [a, d, b, c] } else { [a, b, c, d] })
+}
