@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use densenet_arch::Head;
+use densenet_arch::{Config, Head};
 use serde::{Deserialize, Serialize};
 
 use crate::data::loader::{BadImage, Batch, each_batch};
@@ -10,7 +10,7 @@ use crate::data::transform::Transform;
 use crate::data::{Dataset, Sample};
 use crate::error::{Error, Result};
 use crate::metrics::{FindingsSummary, Prediction};
-use crate::runner::Runner;
+use crate::runner::{Begun, Runner};
 
 /// How many classes count as a hit in the top-5 error.
 const TOP: usize = 5;
@@ -159,11 +159,28 @@ fn each_output(
     let range = setup.shard.range(setup.dataset.samples.len(), setup.batch);
     let first = (range.start + setup.skip).min(range.end);
     let samples = &setup.dataset.samples[first..range.end];
+    let config = runner.config().clone();
+    let mut finish = |(good, begun, bad): (Vec<usize>, Option<Begun>, Vec<BadImage>)| {
+        let outputs = begun.map_or_else(|| Ok(Vec::new()), Begun::finish)?;
+        consume(&good, &summed(&config, setup.transform, outputs), bad)
+    };
+    // A device computes one batch while the next one is made and copied.
+    let mut under_way = None;
     each_batch(samples, setup.transform, setup.batch, setup.threads, |batch| {
         let good: Vec<usize> = batch.good().map(|index| first + index).collect();
-        let outputs = if good.is_empty() { Vec::new() } else { run(runner, setup.transform, batch)? };
-        consume(&good, &outputs, batch.bad_images(samples).collect())
-    })
+        let begun = if good.is_empty() { None } else { Some(begin(runner, setup.transform, batch)?) };
+        let waits = begun.as_ref().is_some_and(Begun::is_under_way);
+        let this = (good, begun, batch.bad_images(samples).collect());
+        under_way.take().map(&mut finish).transpose()?;
+        if waits {
+            under_way = Some(this);
+        } else {
+            finish(this)?;
+        }
+        Ok(())
+    })?;
+    under_way.map(finish).transpose()?;
+    Ok(())
 }
 
 /// What a network said of images with findings.
@@ -233,21 +250,28 @@ fn prediction(sample: &Sample, row: &[f32], classes: &[usize]) -> Result<Predict
 /// The scores of a batch's good images, (images, classes) row by row. Those of ten crops are summed, as the original does
 /// (train.lua, computeScore).
 pub fn run(runner: &mut Runner, transform: &Transform, batch: &Batch) -> Result<Vec<f32>> {
+    let outputs = begin(runner, transform, batch)?.finish()?;
+    Ok(summed(runner.config(), transform, outputs))
+}
+
+fn begin(runner: &mut Runner, transform: &Transform, batch: &Batch) -> Result<Begun> {
     let (_, height, width) = transform.shape();
-    let outputs = runner.run(&batch.pixels, (height, width))?;
-    let head = runner.config().head;
+    runner.begin(&batch.pixels, (height, width))
+}
+
+/// The scores of images from the outputs for their crops.
+fn summed(config: &Config, transform: &Transform, outputs: Vec<f32>) -> Vec<f32> {
     if transform.crops() == 1 {
-        return Ok(scores(head, outputs));
+        return scores(config.head, outputs);
     }
-    let classes = runner.config().num_classes;
-    let sums = outputs.chunks_exact(classes * transform.crops()).flat_map(|crops| {
-        let mut sum = vec![0.0_f32; classes];
-        for crop in crops.chunks_exact(classes) {
+    let sums = outputs.chunks_exact(config.num_classes * transform.crops()).flat_map(|crops| {
+        let mut sum = vec![0.0_f32; config.num_classes];
+        for crop in crops.chunks_exact(config.num_classes) {
             sum.iter_mut().zip(crop).for_each(|(sum, value)| *sum += value);
         }
         sum
     });
-    Ok(scores(head, sums.collect()))
+    scores(config.head, sums.collect())
 }
 
 /// Outputs whose softmax is that of the network: of one that ends in a softmax, their logarithms.

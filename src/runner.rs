@@ -118,21 +118,26 @@ impl Runner {
     }
 
     /// The outputs, (images, classes), of images (images, channels, height, width).
-    pub fn run(&mut self, images: &[f32], (height, width): (usize, usize)) -> Result<Vec<f32>> {
+    pub fn run(&mut self, images: &[f32], size: (usize, usize)) -> Result<Vec<f32>> {
+        self.begin(images, size)?.finish()
+    }
+
+    /// Has them computed. A device goes on with it while the next images are made; the engine is done when it returns.
+    pub fn begin(&mut self, images: &[f32], (height, width): (usize, usize)) -> Result<Begun> {
         let channels = self.config.in_channels;
         let batch = images.len() / (channels * height * width).max(1);
         match &mut self.way {
             Way::Candle { network, most } => {
                 let image = channels * height * width;
-                in_parts(batch, most, |part| {
-                    let images = &images[part.start * image..part.end * image];
-                    let x = Tensor::from_slice(images, (part.len(), channels, height, width), &Device::Cpu)?;
-                    network.run(&x)?.flatten_all()?.to_vec1()
-                })
+                let outputs = in_parts(batch, most, |part| {
+                    let shape = [part.len(), channels, height, width];
+                    network.run_pixels(&images[part.start * image..part.end * image], &shape)
+                })?;
+                Ok(Begun { outputs: Outputs::OnDevice(outputs) })
             }
             Way::Engine { plan, threads, session } => {
                 let shape = Shape { height, width, batch, threads: *threads };
-                Ok(fitting(session, plan, shape)?.run(images)?.to_vec())
+                Ok(Begun { outputs: Outputs::Here(fitting(session, plan, shape)?.run(images)?.to_vec()) })
             }
         }
     }
@@ -148,6 +153,38 @@ impl Runner {
     }
 }
 
+/// Outputs that a device may still be computing.
+#[derive(Debug)]
+#[must_use]
+pub struct Begun {
+    outputs: Outputs,
+}
+
+#[derive(Debug)]
+enum Outputs {
+    Here(Vec<f32>),
+    /// (images, classes), one behind the other.
+    OnDevice(Vec<Tensor>),
+}
+
+impl Begun {
+    /// Whether there is something to wait for.
+    pub fn is_under_way(&self) -> bool {
+        matches!(&self.outputs, Outputs::OnDevice(parts) if parts.iter().any(|part| !part.device().is_cpu()))
+    }
+
+    /// The outputs, (images, classes), once they are computed.
+    pub fn finish(self) -> Result<Vec<f32>> {
+        match self.outputs {
+            Outputs::Here(outputs) => Ok(outputs),
+            Outputs::OnDevice(parts) => {
+                let parts = parts.iter().map(|part| part.flatten_all()?.to_vec1());
+                Ok(parts.collect::<Result<Vec<Vec<f32>>, candle_core::Error>>()?.concat())
+            }
+        }
+    }
+}
+
 /// `candle`, with the device where it is not the CPU, and the type where it is not f32.
 pub(crate) fn candle_name(device: &Device, dtype: DType) -> String {
     let device = (!device.is_cpu()).then(|| DeviceChoice::of(device).to_string());
@@ -157,11 +194,11 @@ pub(crate) fn candle_name(device: &Device, dtype: DType) -> String {
 }
 
 /// Runs so many images, `most` at a time. Where the device's memory is full, `most` is halved and it goes on.
-fn in_parts(
+fn in_parts<T>(
     images: usize,
     most: &mut usize,
-    mut run: impl FnMut(Range<usize>) -> Result<Vec<f32>, candle_core::Error>,
-) -> Result<Vec<f32>> {
+    mut run: impl FnMut(Range<usize>) -> Result<T, candle_core::Error>,
+) -> Result<Vec<T>> {
     let mut outputs = Vec::new();
     let mut done = 0;
     while done < images {
@@ -169,7 +206,7 @@ fn in_parts(
         let count = part.len();
         match run(part) {
             Ok(output) => {
-                outputs.extend(output);
+                outputs.push(output);
                 done += count;
             }
             Err(error) if count > 1 && is_out_of_memory(&error) => {
@@ -208,15 +245,17 @@ mod tests {
                 candle_core::bail!("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
             }
             parts.push(part.clone());
-            Ok(part.map(|image| image as f32).collect())
+            Ok(part)
         };
         let mut most = usize::MAX;
-        assert_eq!(in_parts(7, &mut most, &mut run).unwrap(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
-        assert_eq!(in_parts(2, &mut most, &mut run).unwrap(), [0.0, 1.0]);
+        assert_eq!(in_parts(7, &mut most, &mut run).unwrap(), [0..3, 3..6, 6..7]);
+        assert_eq!(in_parts(2, &mut most, &mut run).unwrap(), std::slice::from_ref(&(0..2)));
         assert_eq!((most, parts), (3, vec![0..3, 3..6, 6..7, 0..2]));
         let mut most = usize::MAX;
-        let error = in_parts(1, &mut most, |_| candle_core::bail!("CUDA_ERROR_OUT_OF_MEMORY")).unwrap_err();
+        let full = |_| -> Result<(), candle_core::Error> { candle_core::bail!("CUDA_ERROR_OUT_OF_MEMORY") };
+        let error = in_parts(1, &mut most, full).unwrap_err();
         assert_eq!(error.to_string(), "the device's memory is full; take a smaller batch");
-        assert!(in_parts(8, &mut most, |_| candle_core::bail!("no kernel")).is_err());
+        let other = |_| -> Result<(), candle_core::Error> { candle_core::bail!("no kernel") };
+        assert!(in_parts(8, &mut most, other).is_err());
     }
 }

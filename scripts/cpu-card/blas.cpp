@@ -70,13 +70,15 @@ void multiply(const Product &p) {
 
 size_t bytes(Type type) { return type == F64 ? 8 : type == F32 ? 4 : 2; }
 
-int products(void *handle, Product p, long long step_a, long long step_b, long long step_c, int count) {
+int products(void *handle, const Product &p, long long step_a, long long step_b, long long step_c, int count) {
     if (!handle) return NOT_INITIALIZED;
     if (p.m < 0 || p.n < 0 || p.k < 0 || p.lda < std::max(1, p.turned_a ? p.k : p.m) || p.ldb < std::max(1, p.turned_b ? p.n : p.k) ||
         p.ldc < std::max(1, p.m))
         return INVALID_VALUE;
     if (p.type_a != p.type_b) return NOT_SUPPORTED;
-    return card::enqueue(((Handle *)handle)->stream, [=]() mutable {
+    return card::enqueue(((Handle *)handle)->stream, [=, given = p] {
+        // Again for each launch of a graph.
+        Product p = given;
         for (int at = 0; at < count; ++at) {
             multiply(p);
             p.a = (const char *)p.a + step_a * (long long)bytes(p.type_a);

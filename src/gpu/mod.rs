@@ -4,6 +4,8 @@
 mod convolution;
 mod device;
 mod dropout;
+mod feed;
+mod graph;
 mod launch;
 mod norm;
 mod pool;
@@ -14,6 +16,8 @@ mod turn;
 pub(crate) use convolution::{Convolution, channels_last};
 pub(crate) use device::open;
 pub(crate) use dropout::dropped;
+pub(crate) use feed::Feed;
+pub(crate) use graph::Recorder;
 pub(crate) use norm::{affine_relu, gated, moments, resolved};
 pub(crate) use pool::max_3x3_backward;
 #[cfg(feature = "cudnn")]

@@ -21,6 +21,15 @@ pub(super) fn one_backward(x: &Tensor, kernel: &Tensor, gradient: &Tensor) -> Re
     Ok((input, gradient.matmul(&x.t()?)?.reshape(kernel.shape())?))
 }
 
+/// The same kernel (O, C, side, side) as the device reads it fastest.
+pub(super) fn laid(kernel: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cudnn")]
+    if has_kernels(kernel) {
+        return packed::laid(kernel);
+    }
+    Ok(kernel.clone())
+}
+
 /// A dense layer's 3x3.
 const THREE: Window = Window { side: 3, stride: 1, padding: 1 };
 

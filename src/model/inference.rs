@@ -1,12 +1,14 @@
 //! The network for inference alone, with its norms folded.
 
-use candle_core::{D, DType, Device, Result, Tensor};
+use candle_core::{D, DType, Device, Result, Shape, Tensor};
 use densenet_arch::{Config, Head, Stem};
 
 use super::affine::Affine;
 use super::maps::Grid;
 use super::window::Window;
 use super::{Source, convolution, output, pool};
+#[cfg(feature = "cuda")]
+use crate::gpu::{Feed, Recorder};
 
 /// A DenseNet that gives the same outputs as [`DenseNet`](super::DenseNet) by fewer operations.
 ///
@@ -28,8 +30,28 @@ pub struct Inference {
     norm5: Affine,
     /// (features, classes) and (classes), f32.
     classifier: (Tensor, Tensor),
-    /// A block's each, of the last batch.
+    /// Of the last batches' shapes, the latest last.
+    places: Vec<Place>,
+    #[cfg(feature = "cuda")]
+    feed: Option<Feed>,
+}
+
+/// How many shapes of batches are remembered: the whole ones, and what is left over at the end.
+const PLACES: usize = 2;
+
+/// Up to so many pixels a card takes longer to be told what to do than to do it.
+#[cfg(feature = "cuda")]
+const SMALL: usize = 32 * 224 * 224;
+
+/// What stays for the next batch of the same shape.
+#[derive(Debug)]
+struct Place {
+    /// (B, C, H, W)
+    shape: Shape,
+    /// A block's each.
     buffers: Vec<Tensor>,
+    #[cfg(feature = "cuda")]
+    recorder: Option<Recorder>,
 }
 
 /// A dense layer.
@@ -71,7 +93,8 @@ impl Weights<'_, '_> {
     }
 
     fn kernel(&mut self, path: &str) -> Result<Tensor> {
-        self.get(&format!("{path}.weight"))?.to_dtype(self.dtype)?.to_device(self.device)
+        let kernel = self.get(&format!("{path}.weight"))?;
+        convolution::laid(&kernel.to_dtype(self.dtype)?.to_device(self.device)?)
     }
 
     /// A convolution and the norm behind it as a convolution and a shift.
@@ -80,7 +103,7 @@ impl Weights<'_, '_> {
         let kernel = self.get(&format!("{conv}.weight"))?.broadcast_mul(&scale.unsqueeze(2)?.unsqueeze(3)?)?;
         let ones = scale.ones_like()?.to_device(self.device)?;
         let shift = Affine { scale: ones, shift: shift.to_device(self.device)? };
-        Ok((kernel.to_dtype(self.dtype)?.to_device(self.device)?, shift))
+        Ok((convolution::laid(&kernel.to_dtype(self.dtype)?.to_device(self.device)?)?, shift))
     }
 }
 
@@ -123,8 +146,20 @@ impl Inference {
         let norm5 = weights.affine("features.norm5")?;
         let (weight, bias) = (weights.get("classifier.weight")?, weights.get("classifier.bias")?);
         let classifier = (weight.t()?.contiguous()?.to_device(device)?, bias.to_device(device)?);
-        let (config, device, buffers) = (config.clone(), device.clone(), Vec::new());
-        Ok(Self { config, device, dtype, conv0, shift0, blocks, transitions, norm5, classifier, buffers })
+        Ok(Self {
+            config: config.clone(),
+            dtype,
+            conv0,
+            shift0,
+            blocks,
+            transitions,
+            norm5,
+            classifier,
+            places: Vec::new(),
+            #[cfg(feature = "cuda")]
+            feed: if device.is_cuda() { Some(Feed::new(device)?) } else { None },
+            device: device.clone(),
+        })
     }
 
     /// The sizes it was built from.
@@ -144,27 +179,78 @@ impl Inference {
 
     /// Logits, or what the config's head makes of them, (B, classes) in f32, of images (B, C, H, W) on any device.
     pub fn run(&mut self, images: &Tensor) -> Result<Tensor> {
-        let Config { stem, pooling, head, .. } = self.config;
-        let images = images.to_device(&self.device)?.to_dtype(self.dtype)?;
+        let images = images.to_device(&self.device)?.to_dtype(DType::F32)?;
+        let mut place = self.place(images.shape());
+        let output = self.run_in(&mut place, &images);
+        self.places.push(place);
+        output
+    }
+
+    /// The same of pixels in the order of such a shape. A card may still be computing when it returns, and what it reads by then
+    /// is its own.
+    pub(crate) fn run_pixels(&mut self, pixels: &[f32], shape: &[usize]) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if let Some(feed) = &mut self.feed {
+            let images = feed.push(pixels, shape)?;
+            return self.run(&images);
+        }
+        self.run(&Tensor::from_slice(pixels, shape, &Device::Cpu)?)
+    }
+
+    /// What is remembered of the shape, taken out; the oldest of too many is forgotten.
+    fn place(&mut self, shape: &Shape) -> Place {
+        if let Some(known) = self.places.iter().position(|place| place.shape == *shape) {
+            return self.places.remove(known);
+        }
+        if self.places.len() == PLACES {
+            self.places.remove(0);
+        }
+        Place {
+            shape: shape.clone(),
+            buffers: Vec::new(),
+            #[cfg(feature = "cuda")]
+            recorder: None,
+        }
+    }
+
+    fn run_in(&self, place: &mut Place, images: &Tensor) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if self.device.is_cuda() && place.shape.elem_count() <= SMALL * self.config.in_channels {
+            let recorder = match &mut place.recorder {
+                Some(recorder) => recorder,
+                none => none.insert(Recorder::new(images.zeros_like()?)),
+            };
+            return recorder.run(images, |images| self.compute(images, &mut place.buffers));
+        }
+        self.compute(images, &mut place.buffers)
+    }
+
+    /// Of images in f32 on the device. `buffers` are written over, or made.
+    fn compute(&self, images: &Tensor, buffers: &mut Vec<Tensor>) -> Result<Tensor> {
+        let Config { stem, pooling, head, growth_rate, .. } = self.config;
+        let images = images.to_dtype(self.dtype)?;
         let (rows, grid) = convolution::first(&images, &self.conv0, Window::first(stem))?;
         let mut map = match &self.shift0 {
             Some(shift) => pool::max_3x3(&grid.unfold(&shift.relu(&rows)?)?, pooling)?,
             None => grid.unfold(&rows)?,
         }; // (stem, B, H, W)
-        let mut buffers = std::mem::take(&mut self.buffers).into_iter();
         for (index, layers) in self.blocks.iter().enumerate() {
-            let (_, batch, height, width) = map.dims4()?;
+            let (channels, batch, height, width) = map.dims4()?;
             let grid = Grid { batch, height, width };
-            let buffer = block(layers, &map.flatten_from(1)?, grid, self.config.growth_rate, buffers.next())?;
+            if buffers.len() == index {
+                let shape = (channels + layers.len() * growth_rate, grid.pixels());
+                buffers.push(Tensor::zeros(shape, self.dtype, &self.device)?);
+            }
+            let buffer = &buffers[index];
+            block(layers, &map.flatten_from(1)?, grid, growth_rate, buffer)?;
             if let Some((norm, kernel)) = self.transitions.get(index) {
                 // The average before the 1x1: the same, on a quarter of the pixels.
-                let mean = pool::average_2x2(&grid.unfold(&norm.relu(&buffer)?)?, pooling)?;
+                let mean = pool::average_2x2(&grid.unfold(&norm.relu(buffer)?)?, pooling)?;
                 let out = convolution::one(&mean.flatten_from(1)?, kernel)?;
                 map = out.reshape(((), batch, mean.dim(2)?, mean.dim(3)?))?;
             } else {
-                map = grid.unfold(&self.norm5.relu(&buffer)?)?;
+                map = grid.unfold(&self.norm5.relu(buffer)?)?;
             }
-            self.buffers.push(buffer);
         }
         self.classify(&map, head)
     }
@@ -177,15 +263,9 @@ impl Inference {
     }
 }
 
-/// All of a block's channels, (C, M), of its input's. `buffer` is written over, if it is of that shape.
-fn block(layers: &[Layer], input: &Tensor, grid: Grid, growth: usize, buffer: Option<Tensor>) -> Result<Tensor> {
-    let (channels, pixels) = input.dims2()?;
-    let shape = (channels + layers.len() * growth, pixels);
-    let fits = |buffer: &Tensor| buffer.dims() == [shape.0, shape.1];
-    let all = match buffer.filter(fits) {
-        Some(buffer) => buffer,
-        None => Tensor::zeros(shape, input.dtype(), input.device())?,
-    };
+/// Fills a buffer with all of a block's channels, (C, M), from its input's.
+fn block(layers: &[Layer], input: &Tensor, grid: Grid, growth: usize, all: &Tensor) -> Result<()> {
+    let channels = input.dim(0)?;
     all.slice_set(input, 0, 0)?;
     for (channels, layer) in (channels..).step_by(growth).zip(layers) {
         let read = all.narrow(0, 0, channels)?;
@@ -198,5 +278,5 @@ fn block(layers: &[Layer], input: &Tensor, grid: Grid, growth: usize, buffer: Op
         };
         all.slice_set(&new, 0, channels)?;
     }
-    Ok(all)
+    Ok(())
 }

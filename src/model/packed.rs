@@ -30,6 +30,12 @@ pub(super) fn images(images: &Tensor) -> Result<Tensor> {
     if channels_last(images.dtype()) { images.permute((0, 2, 3, 1))?.contiguous() } else { images.contiguous() }
 }
 
+/// A kernel (O, C, side, side) that lies as [`images`] packs it, so that nothing is left to do.
+pub(super) fn laid(kernel: &Tensor) -> Result<Tensor> {
+    let packed = images(kernel)?;
+    if channels_last(kernel.dtype()) { packed.permute((0, 3, 1, 2)) } else { Ok(packed) }
+}
+
 /// Rows (C, M) of a packed map.
 pub(super) fn rows(packed: &Tensor) -> Result<Tensor> {
     if channels_last(packed.dtype()) { turned(&packed.flatten_to(2)?) } else { maps::rows(packed) }

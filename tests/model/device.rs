@@ -12,6 +12,7 @@ use densenet_zoo::device::DeviceChoice;
 use densenet_zoo::model::train::Trainer;
 use densenet_zoo::model::{DenseNet, Inference};
 use densenet_zoo::parity::Difference;
+use densenet_zoo::runner::Runner;
 use densenet_zoo::train::{Compute, Learner, Recipe, Settings};
 
 use crate::engine::random_weights;
@@ -352,18 +353,48 @@ fn folded_networks_give_what_the_network_gives() {
         let network = DenseNet::new(&config, VarBuilder::from_tensors(tensors.collect(), DType::F32, &device)).unwrap();
         let folded = |dtype| Inference::new(&config, &mut |name| weights.get(name).cloned(), &device, dtype).unwrap();
         let (mut exact, mut half) = (folded(DType::F32), folded(DType::F16));
-        // The buffers of one size are not those of another, and are written over by the next batch of the same.
-        for (batch, (height, width)) in [(2, sizes[0]), (3, sizes[1]), (3, sizes[1]), (1, sizes[0])] {
+        // What one shape of batch left is not of another, and is written over by the next of the same; a card records the second
+        // batch of a shape and repeats it from the third on.
+        let [first, second] = [(2, sizes[0]), (3, sizes[1])];
+        let shapes = [first, second, second, second, first, second, (1, sizes[0]), first, first, first];
+        for (turn, (batch, (height, width))) in shapes.into_iter().enumerate() {
             let count = batch * config.in_channels * height * width;
-            let pixels = (0..count).map(|at| ((at * (batch + 3)) as f32 * 0.37).sin()).collect::<Vec<_>>();
+            let pixels = (0..count).map(|at| ((at * (turn + 3)) as f32 * 0.37).sin()).collect::<Vec<_>>();
             let x = images(&pixels, &config, (height, width));
             let expected = values(network.forward(&x.to_device(&device).unwrap(), false));
             let apart_by = |found: &mut Inference| apart(&values(found.run(&x)), &expected);
-            let what = format!("{}, {batch}x{height}x{width}", config.name());
+            let what = format!("{}, {batch}x{height}x{width}, turn {turn}", config.name());
             let (single, short) = (apart_by(&mut exact), apart_by(&mut half));
             assert!(single < 1e-5, "{what}: {single}");
             // 2^-11 a rounding, of which some ten a block add up.
             assert!(short < 2e-2, "{what} in f16: {short}");
+        }
+    }
+}
+
+#[test]
+fn batches_may_be_begun_before_the_last_one_is_finished() {
+    let config = Config::cifar_bc(22, 8).unwrap();
+    let weights = random_weights(&config);
+    let of = |dtype| {
+        Runner::of_inference(Inference::new(&config, &mut |name| weights.get(name).cloned(), &here(), dtype).unwrap())
+    };
+    for dtype in [DType::F32, DType::F16] {
+        let (mut alone, mut ahead) = (of(dtype), of(dtype));
+        // The last one is smaller than the others, as at the end of a data set, and then they grow.
+        let batches = [3, 3, 3, 3, 2, 4, 4].into_iter().enumerate().map(|(turn, images)| -> Vec<f32> {
+            (0..images * 3 * 32 * 32).map(|at| ((at * (turn + 2)) as f32 * 0.37).sin()).collect()
+        });
+        let batches: Vec<_> = batches.collect();
+        let expected: Vec<_> = batches.iter().map(|pixels| alone.run(pixels, (32, 32)).unwrap()).collect();
+        let begun: Vec<_> = batches
+            .into_iter()
+            // Given away, and gone, before they are computed.
+            .map(|pixels| ahead.begin(&pixels, (32, 32)).unwrap())
+            .collect();
+        assert_eq!(begun[0].is_under_way(), !here().is_cpu());
+        for (begun, expected) in begun.into_iter().zip(expected) {
+            assert_eq!(begun.finish().unwrap(), expected, "{dtype:?}");
         }
     }
 }
