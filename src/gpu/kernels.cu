@@ -111,12 +111,12 @@ __device__ void squares(const T *x, const float *mean, float *out, count length)
 }
 
 // scale * d, where d is the gradient by z, 0 where the ReLU was closed; added to `sum` where `onto` is not 0. In `parts`, each
-// block's part of the sums of d and of d * (x - mean) * inverse: (2, rows, gridDim.x). `norm` is (4, rows): scale, shift, mean,
-// inverse.
+// block's part of the sums of d and of d * (x - mean) * inverse: (2, rows, gridDim.x).
 template <typename T>
-__device__ void gate(const T *x, const T *gradient, const float *norm, count onto, T *sum, float *parts, count length) {
+__device__ void gate(const T *x, const T *gradient, const float *scale, const float *shift, const float *means, const float *inverses,
+                     count onto, T *sum, float *parts, count length) {
     unsigned row = blockIdx.y, rows = gridDim.y;
-    float factor = norm[row], offset = norm[rows + row], mean = norm[2 * rows + row], inverse = norm[3 * rows + row];
+    float factor = scale[row], offset = shift[row], mean = means[row], inverse = inverses[row];
     float first = 0.0f, second = 0.0f;
     x += row * length;
     gradient += row * length;
@@ -216,9 +216,10 @@ __device__ void max_pool_back(const T *x, const T *gradient, Sides of, T *out, c
     extern "C" __global__ void squares_##T(const T *x, const float *mean, float *out, count length) {                      \
         squares(x, mean, out, length);                                                                                     \
     }                                                                                                                      \
-    extern "C" __global__ void gate_##T(const T *x, const T *gradient, const float *norm, count onto, T *sum, float *parts,\
+    extern "C" __global__ void gate_##T(const T *x, const T *gradient, const float *scale, const float *shift,             \
+                                        const float *means, const float *inverses, count onto, T *sum, float *parts,       \
                                         count length) {                                                                    \
-        gate(x, gradient, norm, onto, sum, parts, length);                                                                 \
+        gate(x, gradient, scale, shift, means, inverses, onto, sum, parts, length);                                        \
     }                                                                                                                      \
     extern "C" __global__ void resolved_##T(const T *sum, const T *x, const float *level, const float *slope, T *out,      \
                                             count length) {                                                                \

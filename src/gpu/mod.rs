@@ -21,4 +21,4 @@ pub(crate) use graph::Recorder;
 pub(crate) use norm::{affine_relu, gated, moments, resolved};
 pub(crate) use pool::max_3x3_backward;
 #[cfg(feature = "cudnn")]
-pub(crate) use turn::{affine_relu_turned, turned};
+pub(crate) use turn::{affine_relu_turned, turned, turned_into};

@@ -38,11 +38,12 @@ pub(crate) fn moments(x: &Tensor) -> Result<[Tensor; 2]> {
 }
 
 /// Of rows x and the gradient by what a norm's ReLU gave, (C, M): with d that gradient where the ReLU was open, scale·d (C, M),
-/// and the sums of d·x̂ and of d, (C, 1) in f32. `norm` holds scale, shift, mean and inverse deviation, (C, 1) each in f32.
+/// and the sums of d·x̂ and of d, (C, 1) in f32. `norm` is scale, shift, mean and inverse deviation, (C, 1) each in f32.
 /// Where `onto` is given, contiguous and of x's type, scale·d is added to it in place.
 pub(crate) fn gated(x: &Tensor, gradient: &Tensor, norm: [&Tensor; 4], onto: Option<&Tensor>) -> Result<[Tensor; 3]> {
     let (x, gradient) = (x.contiguous()?, gradient.contiguous()?);
-    let norm = Tensor::cat(&norm, 0)?; // (4 * C, 1)
+    let [scale, shift, mean, inverse] = norm;
+    let norm = [scale.contiguous()?, shift.contiguous()?, mean.contiguous()?, inverse.contiguous()?];
     let shape @ (rows, _) = x.dims2()?;
     let (dtype, device) = (x.dtype(), x.device());
     let sum = match onto {
@@ -52,14 +53,12 @@ pub(crate) fn gated(x: &Tensor, gradient: &Tensor, norm: [&Tensor; 4], onto: Opt
     };
     let kernel = Kernel::over("gate", shape, PARTS);
     let parts = empty((2, rows, kernel.blocks), DType::F32, device)?;
-    let arguments = [
-        pointer(&x, dtype)?,
-        pointer(&gradient, dtype)?,
-        pointer(&norm, DType::F32)?,
-        Argument::Count(onto.is_some().into()),
-        pointer(&sum, dtype)?,
-        pointer(&parts, DType::F32)?,
-    ];
+    let mut arguments = vec![pointer(&x, dtype)?, pointer(&gradient, dtype)?];
+    for values in &norm {
+        arguments.push(pointer(values, DType::F32)?);
+    }
+    let onto = Argument::Count(onto.is_some().into());
+    arguments.extend([onto, pointer(&sum, dtype)?, pointer(&parts, DType::F32)?]);
     kernel.launch(device, dtype, &arguments)?;
     let sums = parts.sum_keepdim(2)?; // (2, C, 1)
     Ok([sum, sums.get(1)?, sums.get(0)?])

@@ -52,6 +52,22 @@ pub(super) fn three(norm: &Affine, x: &Tensor, grid: Grid, kernel: &Tensor) -> R
     rows(&grid.unfold(&norm.relu(x)?)?.transpose(0, 1)?.conv2d(kernel, 1, 1, 1, 1)?)
 }
 
+/// The same into the rows of a buffer from `start` on.
+pub(super) fn three_into(
+    all: &Tensor,
+    start: usize,
+    norm: &Affine,
+    x: &Tensor,
+    grid: Grid,
+    kernel: &Tensor,
+) -> Result<()> {
+    #[cfg(feature = "cudnn")]
+    if has_kernels(x) {
+        return packed::rows_into(&packed::convolve(&packed::relu(norm, x, grid)?, kernel, THREE)?, all, start);
+    }
+    all.slice_set(&three(norm, x, grid, kernel)?, 0, start)
+}
+
 /// The gradients of a 3x3 by its input (C, M) and its kernel (O, C, 3, 3).
 ///
 /// Without cuDNN the input's is the convolution by the kernel turned around, with inputs and outputs exchanged.

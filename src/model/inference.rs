@@ -269,14 +269,13 @@ fn block(layers: &[Layer], input: &Tensor, grid: Grid, growth: usize, all: &Tens
     all.slice_set(input, 0, 0)?;
     for (channels, layer) in (channels..).step_by(growth).zip(layers) {
         let read = all.narrow(0, 0, channels)?;
-        let new = match &layer.narrow {
+        match &layer.narrow {
             Some((kernel, shift)) => {
                 let y = convolution::one(&layer.norm1.relu(&read)?, kernel)?;
-                convolution::three(shift, &y, grid, &layer.new)?
+                convolution::three_into(all, channels, shift, &y, grid, &layer.new)?;
             }
-            None => convolution::three(&layer.norm1, &read, grid, &layer.new)?,
-        };
-        all.slice_set(&new, 0, channels)?;
+            None => convolution::three_into(all, channels, &layer.norm1, &read, grid, &layer.new)?,
+        }
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor};
 use super::affine::Affine;
 use super::maps::{self, Grid};
 use super::window::Window;
-use crate::gpu::{Convolution, affine_relu_turned, channels_last, turned};
+use crate::gpu::{Convolution, affine_relu_turned, channels_last, turned, turned_into};
 
 /// Of rows (C, M).
 pub(super) fn map(rows: &Tensor, grid: Grid) -> Result<Tensor> {
@@ -39,6 +39,15 @@ pub(super) fn laid(kernel: &Tensor) -> Result<Tensor> {
 /// Rows (C, M) of a packed map.
 pub(super) fn rows(packed: &Tensor) -> Result<Tensor> {
     if channels_last(packed.dtype()) { turned(&packed.flatten_to(2)?) } else { maps::rows(packed) }
+}
+
+/// The same into some rows of a buffer.
+pub(super) fn rows_into(packed: &Tensor, all: &Tensor, start: usize) -> Result<()> {
+    if channels_last(packed.dtype()) {
+        let columns = packed.flatten_to(2)?;
+        return turned_into(&columns, &all.narrow(0, start, columns.dim(1)?)?);
+    }
+    all.slice_set(&maps::rows(packed)?, 0, start)
 }
 
 /// A packed map by a kernel (O, C, side, side).

@@ -65,23 +65,25 @@ impl Block {
         let all = self.channels + self.layers.len() * self.growth;
         let x = Tensor::zeros((all, grid.pixels()), input.dtype(), input.device())?;
         x.slice_set(input, 0, 0)?;
-        let mut moments = pass.moments(input)?;
+        let of_input = pass.moments(input)?;
+        let moments = of_input.room(all)?;
+        moments.put(0, &of_input)?;
         let mut narrow = Vec::new();
         for (layer, channels) in self.layers() {
-            let read = x.narrow(0, 0, channels)?;
+            let (read, of_read) = (x.narrow(0, 0, channels)?, moments.narrow(0, channels)?);
             // (growth, M)
             let new = if let Some(unit) = &layer.narrow {
-                let y = unit.forward(pass, &read, &moments, grid)?; // (bn_size * growth, M)
+                let y = unit.forward(pass, &read, &of_read, grid)?; // (bn_size * growth, M)
                 let of = pass.moments(&y)?;
                 let new = layer.new.forward(pass, &y, &of, grid)?;
                 narrow.push(Some(((!again).then_some(y), of)));
                 new
             } else {
                 narrow.push(None);
-                layer.new.forward(pass, &read, &moments, grid)?
+                layer.new.forward(pass, &read, &of_read, grid)?
             };
             x.slice_set(&new, 0, channels)?;
-            moments = moments.and(&pass.moments(&new)?)?;
+            moments.put(channels, &pass.moments(&new)?)?;
         }
         Ok(Kept { x, moments, grid, narrow })
     }

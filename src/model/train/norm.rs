@@ -40,19 +40,23 @@ impl Moments {
         Ok(Self { mean: part(&self.mean)?, var: part(&self.var)?, inverse: part(&self.inverse)? })
     }
 
-    /// Those of other channels behind.
-    pub(super) fn and(&self, more: &Self) -> Result<Self> {
-        let both = |first: &Tensor, more: &Tensor| Tensor::cat(&[first, more], 0);
-        Ok(Self {
-            mean: both(&self.mean, &more.mean)?,
-            var: both(&self.var, &more.var)?,
-            inverse: both(&self.inverse, &more.inverse)?,
-        })
+    /// Room for those of so many channels, of the type of these.
+    pub(super) fn room(&self, channels: usize) -> Result<Self> {
+        let room = |like: &Tensor| Tensor::zeros((channels, 1), like.dtype(), like.device());
+        Ok(Self { mean: room(&self.mean)?, var: room(&self.var)?, inverse: room(&self.inverse)? })
+    }
+
+    /// Puts those of some channels in their place.
+    pub(super) fn put(&self, start: usize, some: &Self) -> Result<()> {
+        for (all, some) in [(&self.mean, &some.mean), (&self.var, &some.var), (&self.inverse, &some.inverse)] {
+            all.slice_set(some, 0, start)?;
+        }
+        Ok(())
     }
 }
 
 /// A norm over a map: scale = γ·r and shift = β - μ·scale.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Norm {
     moments: Moments,
     affine: Affine,

@@ -1,5 +1,6 @@
 //! What a pass reads of the trainer, and what it finds: gradients and statistics by name.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use candle_core::{DType, Result, Tensor};
@@ -22,6 +23,8 @@ pub(super) struct Pass {
     /// Whether the part under way is trained. One that is not normalises by its running statistics.
     pub(super) trained: bool,
     dropout: Option<Dropout>,
+    /// Made on the way forward, for the way back.
+    norms: RefCell<HashMap<String, Norm>>,
 }
 
 impl Pass {
@@ -37,8 +40,8 @@ impl Pass {
                 }
             }
         }
-        let (gradients, statistics) = (HashMap::new(), HashMap::new());
-        Ok(Self { tensors, eps, gradients, statistics, trained: true, dropout })
+        let (gradients, statistics, norms) = (HashMap::new(), HashMap::new(), RefCell::default());
+        Ok(Self { tensors, eps, gradients, statistics, trained: true, dropout, norms })
     }
 
     /// What is dropped at a place of the part under way, if anything is.
@@ -56,15 +59,21 @@ impl Pass {
         self.tensors.get(name).cloned().ok_or_else(|| candle_core::Error::Msg(format!("no tensor {name}")))
     }
 
-    /// The norm of that name over a map of these moments.
-    pub(super) fn norm(&self, norm: &str, moments: &Moments) -> Result<Norm> {
-        let get = |name| self.weight(&format!("{norm}.{name}"));
-        let (weight, bias) = (get("weight")?, get("bias")?);
-        if self.trained {
-            return Norm::new(moments.clone(), &weight, &bias);
+    /// The norm of that name over its map, which has these moments.
+    pub(super) fn norm(&self, name: &str, moments: &Moments) -> Result<Norm> {
+        if let Some(known) = self.norms.borrow().get(name) {
+            return Ok(known.clone());
         }
-        let (mean, var) = (get("running_mean")?.unsqueeze(1)?, get("running_var")?.unsqueeze(1)?);
-        Norm::new(Moments::new(mean, var, self.eps)?, &weight, &bias)
+        let get = |part| self.weight(&format!("{name}.{part}"));
+        let (weight, bias) = (get("weight")?, get("bias")?);
+        let norm = if self.trained {
+            Norm::new(moments.clone(), &weight, &bias)?
+        } else {
+            let (mean, var) = (get("running_mean")?.unsqueeze(1)?, get("running_var")?.unsqueeze(1)?);
+            Norm::new(Moments::new(mean, var, self.eps)?, &weight, &bias)?
+        };
+        self.norms.borrow_mut().insert(name.to_owned(), norm.clone());
+        Ok(norm)
     }
 
     /// What the norm's running statistics will be moved by: the mean and the unbiased variance of so many values.
