@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::thread;
 
 use candle_core::cuda::cudarc::driver::{CudaEvent, CudaSlice, CudaStream, PinnedHostSlice};
 use candle_core::cuda::{CudaStorage, WrapErr};
@@ -69,7 +70,7 @@ impl Feed {
         });
         // The pinned slice knows of no copy where the device tracks none.
         slot.arrived.synchronize().w()?;
-        slot.pinned.as_mut_slice().w()?[..pixels.len()].copy_from_slice(pixels);
+        copy(pixels, slot.pinned.as_mut_slice().w()?);
         self.copies.wait(&slot.taken).w()?;
         self.copies.memcpy_htod(&slot.pinned, &mut slot.on_card).w()?;
         slot.arrived.record(&self.copies).w()?;
@@ -81,6 +82,23 @@ impl Feed {
         let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(images, card.clone()));
         Ok(Tensor::from_storage(storage, shape.to_vec(), BackpropOp::none(), false))
     }
+}
+
+/// By a few threads: one does not fill the memory's width.
+fn copy(from: &[f32], to: &mut [f32]) {
+    const PART: usize = 4 << 20;
+    let parts = from.len().div_ceil(PART).clamp(1, 4);
+    let size = from.len().div_ceil(parts).max(1);
+    thread::scope(|scope| {
+        let mut parts = from.chunks(size).zip(to.chunks_mut(size));
+        let first = parts.next();
+        for (from, to) in parts {
+            scope.spawn(|| to[..from.len()].copy_from_slice(from));
+        }
+        if let Some((from, to)) = first {
+            to[..from.len()].copy_from_slice(from);
+        }
+    });
 }
 
 impl fmt::Debug for Feed {

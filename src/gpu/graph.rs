@@ -8,6 +8,7 @@ use candle_core::cuda::cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamC
 use candle_core::cuda::cudarc::driver::{CudaGraph, CudaStream};
 use candle_core::{Result, Tensor};
 
+use super::device::quiet;
 use super::launch::card;
 
 /// Computes a tensor from another of the same place each time.
@@ -79,6 +80,7 @@ impl Recorder {
 
 /// Nothing, where some of the work cannot be recorded.
 fn record(stream: &std::sync::Arc<CudaStream>, work: impl FnOnce() -> Result<()>) -> Option<CudaGraph> {
+    let _quiet = quiet();
     stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).ok()?;
     let done = work();
     // Ended in any case.

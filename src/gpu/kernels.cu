@@ -171,6 +171,35 @@ __device__ void dropout(const T *x, Mask mask, T *out, count length) {
     }
 }
 
+// A pooling of maps of height by width to maps of rows by columns: windows of side by side at steps of 2, `before` cells of padding.
+struct Pool { count height, width, rows, columns, side, before; };
+
+// The largest value that a window sees, or where `mean` is not 0 the mean of those on the map, of relu(scale * x + shift).
+template <typename T>
+__device__ void pooled(const T *x, const float *scale, const float *shift, Pool pool, count mean, T *out, count length) {
+    float factor = scale[blockIdx.y], offset = shift[blockIdx.y];
+    count places = pool.rows * pool.columns, pixels = pool.height * pool.width;
+    x += blockIdx.y * (length / places) * pixels;
+    out += blockIdx.y * length;
+    EACH(at) {
+        const T *map = x + at / places * pixels;
+        count top = 2 * (at % places / pool.columns), left = 2 * (at % pool.columns);
+        float sum = 0.0f, most = 0.0f;
+        unsigned seen = 0;
+        for (count y = top; y < top + pool.side; ++y)
+            for (count column = left; column < left + pool.side; ++column) {
+                if (y < pool.before || column < pool.before) continue;
+                count down = y - pool.before, right = column - pool.before;
+                if (down >= pool.height || right >= pool.width) continue;
+                float value = fmaxf(fmaf(factor, (float)map[down * pool.width + right], offset), 0.0f);
+                sum += value;
+                most = fmaxf(most, value);
+                ++seen;
+            }
+        out[at] = mean ? sum / (float)seen : most;
+    }
+}
+
 // Of a map.
 struct Sides { count height, width; };
 
@@ -226,6 +255,10 @@ __device__ void max_pool_back(const T *x, const T *gradient, Sides of, T *out, c
         resolved(sum, x, level, slope, out, length);                                                                       \
     }                                                                                                                      \
     extern "C" __global__ void dropout_##T(const T *x, Mask mask, T *out, count length) { dropout(x, mask, out, length); } \
+    extern "C" __global__ void pooled_##T(const T *x, const float *scale, const float *shift, Pool pool, count mean, T *out,\
+                                          count length) {                                                                  \
+        pooled(x, scale, shift, pool, mean, out, length);                                                                  \
+    }                                                                                                                      \
     extern "C" __global__ void max_pool_back_##T(const T *x, const T *gradient, Sides of, T *out, count length) {          \
         max_pool_back(x, gradient, of, out, length);                                                                       \
     }

@@ -69,6 +69,7 @@ pub(super) enum Argument {
     Pointer(u64),
     Count(u64),
     Mask(Mask),
+    Pool(Pool),
     Sides(Sides),
 }
 
@@ -86,6 +87,7 @@ impl Argument {
         match self {
             Self::Pointer(value) | Self::Count(value) => to.arg(value),
             Self::Mask(mask) => to.arg(mask),
+            Self::Pool(pool) => to.arg(pool),
             Self::Sides(sides) => to.arg(sides),
         };
     }
@@ -102,6 +104,18 @@ pub(super) struct Mask {
     pub(super) scale: f32,
 }
 
+/// The kernels' `Pool`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(super) struct Pool {
+    pub(super) height: u64,
+    pub(super) width: u64,
+    pub(super) rows: u64,
+    pub(super) columns: u64,
+    pub(super) side: u64,
+    pub(super) before: u64,
+}
+
 /// The kernels' `Sides`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -112,6 +126,8 @@ pub(super) struct Sides {
 
 // SAFETY: numbers in the order and of the sizes of the kernels' struct, without padding.
 unsafe impl DeviceRepr for Mask {}
+// SAFETY: as Mask.
+unsafe impl DeviceRepr for Pool {}
 // SAFETY: as Mask.
 unsafe impl DeviceRepr for Sides {}
 
@@ -143,7 +159,7 @@ pub(super) fn pointer(tensor: &Tensor, dtype: DType) -> Result<Argument> {
 }
 
 /// A tensor that the caller's kernel writes all of.
-pub(super) fn empty(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
+pub(crate) fn empty(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
     let (device, shape) = (card(device)?, shape.into());
     let count = shape.elem_count();
     // SAFETY: every value is written before it is read.

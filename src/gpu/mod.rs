@@ -18,7 +18,8 @@ pub(crate) use device::open;
 pub(crate) use dropout::dropped;
 pub(crate) use feed::Feed;
 pub(crate) use graph::Recorder;
+pub(crate) use launch::empty;
 pub(crate) use norm::{affine_relu, gated, moments, resolved};
-pub(crate) use pool::max_3x3_backward;
+pub(crate) use pool::{Pooling, max_3x3_backward, pooled};
 #[cfg(feature = "cudnn")]
 pub(crate) use turn::{affine_relu_turned, turned, turned_into};

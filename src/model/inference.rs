@@ -4,11 +4,12 @@ use candle_core::{D, DType, Device, Result, Shape, Tensor};
 use densenet_arch::{Config, Head, Stem};
 
 use super::affine::Affine;
-use super::maps::Grid;
+use super::feed::Feed;
+use super::maps::{Grid, room};
 use super::window::Window;
 use super::{Source, convolution, output, pool};
 #[cfg(feature = "cuda")]
-use crate::gpu::{Feed, Recorder};
+use crate::gpu::Recorder;
 
 /// A DenseNet that gives the same outputs as [`DenseNet`](super::DenseNet) by fewer operations.
 ///
@@ -32,8 +33,7 @@ pub struct Inference {
     classifier: (Tensor, Tensor),
     /// Of the last batches' shapes, the latest last.
     places: Vec<Place>,
-    #[cfg(feature = "cuda")]
-    feed: Option<Feed>,
+    feed: Feed,
 }
 
 /// How many shapes of batches are remembered: the whole ones, and what is left over at the end.
@@ -156,8 +156,7 @@ impl Inference {
             norm5,
             classifier,
             places: Vec::new(),
-            #[cfg(feature = "cuda")]
-            feed: if device.is_cuda() { Some(Feed::new(device)?) } else { None },
+            feed: Feed::new(device)?,
             device: device.clone(),
         })
     }
@@ -189,12 +188,8 @@ impl Inference {
     /// The same of pixels in the order of such a shape. A card may still be computing when it returns, and what it reads by then
     /// is its own.
     pub(crate) fn run_pixels(&mut self, pixels: &[f32], shape: &[usize]) -> Result<Tensor> {
-        #[cfg(feature = "cuda")]
-        if let Some(feed) = &mut self.feed {
-            let images = feed.push(pixels, shape)?;
-            return self.run(&images);
-        }
-        self.run(&Tensor::from_slice(pixels, shape, &Device::Cpu)?)
+        let images = self.feed.push(pixels, shape)?;
+        self.run(&images)
     }
 
     /// What is remembered of the shape, taken out; the oldest of too many is forgotten.
@@ -231,7 +226,7 @@ impl Inference {
         let images = images.to_dtype(self.dtype)?;
         let (rows, grid) = convolution::first(&images, &self.conv0, Window::first(stem))?;
         let mut map = match &self.shift0 {
-            Some(shift) => pool::max_3x3(&grid.unfold(&shift.relu(&rows)?)?, pooling)?,
+            Some(shift) => pool::max_behind(shift, &grid.unfold(&rows)?, pooling)?,
             None => grid.unfold(&rows)?,
         }; // (stem, B, H, W)
         for (index, layers) in self.blocks.iter().enumerate() {
@@ -239,13 +234,13 @@ impl Inference {
             let grid = Grid { batch, height, width };
             if buffers.len() == index {
                 let shape = (channels + layers.len() * growth_rate, grid.pixels());
-                buffers.push(Tensor::zeros(shape, self.dtype, &self.device)?);
+                buffers.push(room(shape, self.dtype, &self.device)?);
             }
             let buffer = &buffers[index];
             block(layers, &map.flatten_from(1)?, grid, growth_rate, buffer)?;
             if let Some((norm, kernel)) = self.transitions.get(index) {
                 // The average before the 1x1: the same, on a quarter of the pixels.
-                let mean = pool::average_2x2(&grid.unfold(&norm.relu(buffer)?)?, pooling)?;
+                let mean = pool::average_behind(norm, &grid.unfold(buffer)?, pooling)?;
                 let out = convolution::one(&mean.flatten_from(1)?, kernel)?;
                 map = out.reshape(((), batch, mean.dim(2)?, mean.dim(3)?))?;
             } else {

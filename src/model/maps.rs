@@ -1,6 +1,6 @@
 //! Maps as training and inference have them: a channel a row.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 /// Shape of a batch's map, channels aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,15 @@ impl Grid {
 /// (B, C, H, W) as rows (C, B*H*W).
 pub(super) fn rows(map: &Tensor) -> Result<Tensor> {
     map.transpose(0, 1)?.contiguous()?.flatten_from(1)
+}
+
+/// Rows to be written all of: on a card of whatever its memory held.
+pub(super) fn room(shape: (usize, usize), dtype: DType, device: &Device) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() && dtype != DType::F64 {
+        return crate::gpu::empty(shape, dtype, device);
+    }
+    Tensor::zeros(shape, dtype, device)
 }
 
 /// The type in which sums are taken and statistics kept: half types are too short for both.

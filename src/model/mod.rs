@@ -7,6 +7,7 @@ mod affine;
 mod block;
 mod convolution;
 mod dropout;
+pub(crate) mod feed;
 mod inference;
 mod maps;
 mod norm;

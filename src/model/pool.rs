@@ -3,10 +3,39 @@
 use candle_core::{D, Result, Tensor};
 use densenet_arch::Rounding;
 
+use super::affine::Affine;
 use super::window::Window;
 
 /// The stem's max-pool.
 const MAX: Window = Window { side: 3, stride: 2, padding: 1 };
+
+/// [`max_3x3`] of what a norm's ReLU makes of x (C, B, H, W).
+pub(super) fn max_behind(norm: &Affine, x: &Tensor, pooling: Rounding) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::maps::has_kernels(x) {
+        let (_, _, height, width) = x.dims4()?;
+        let places = |pixels: usize| if pooling == Rounding::Floor { pixels.div_ceil(2) } else { pixels / 2 + 1 };
+        let size = (places(height), places(width));
+        return crate::gpu::pooled(x, [&norm.scale, &norm.shift], crate::gpu::Pooling::Most, size);
+    }
+    max_3x3(&activated(norm, x)?, pooling)
+}
+
+/// [`average_2x2`] of what a norm's ReLU makes of x (C, B, H, W).
+pub(super) fn average_behind(norm: &Affine, x: &Tensor, pooling: Rounding) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::maps::has_kernels(x) {
+        let (_, _, height, width) = x.dims4()?;
+        let places = |pixels: usize| if pooling == Rounding::Floor { pixels / 2 } else { pixels.div_ceil(2) };
+        let size = (places(height), places(width));
+        return crate::gpu::pooled(x, [&norm.scale, &norm.shift], crate::gpu::Pooling::Mean, size);
+    }
+    average_2x2(&activated(norm, x)?, pooling)
+}
+
+fn activated(norm: &Affine, x: &Tensor) -> Result<Tensor> {
+    norm.relu(&x.flatten_from(1)?)?.reshape(x.shape())
+}
 
 /// Max-pool 3x3 with stride 2 and one cell of padding: (B, C, H, W) -> (B, C, (H-1)/2+1, (W-1)/2+1), or H/2+1 by W/2+1 rounded
 /// up.

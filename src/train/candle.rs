@@ -2,27 +2,38 @@
 
 use std::borrow::Cow;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use densenet_arch::Config;
 use densenet_engine::train::{Progress, Step, Targets};
 
 use super::learner::{Entry, Learner, Tensors};
 use crate::error::Result;
+use crate::model::feed::Feed;
 use crate::model::train::Trainer;
 use crate::runner::{Runner, candle_name};
 
 /// A network in training on a device.
 #[derive(Debug)]
 pub(super) struct Candle {
-    pub(super) trainer: Trainer,
+    trainer: Trainer,
     /// Height and width of the images.
-    pub(super) size: (usize, usize),
+    size: (usize, usize),
+    feed: Feed,
+}
+
+impl Candle {
+    /// For images of that height and width.
+    pub(super) fn new(trainer: Trainer, size: (usize, usize)) -> Result<Self> {
+        Ok(Self { feed: Feed::new(trainer.device())?, trainer, size })
+    }
 }
 
 impl Learner for Candle {
     fn step(&mut self, images: &[f32], targets: Targets) -> Result<Step> {
-        let shape = ((), self.trainer.config().in_channels, self.size.0, self.size.1);
-        self.trainer.step(&Tensor::from_slice(images, shape, &Device::Cpu)?, targets)
+        let (channels, (height, width)) = (self.trainer.config().in_channels, self.size);
+        let count = images.len() / (channels * height * width).max(1);
+        let images = self.feed.push(images, &[count, channels, height, width])?;
+        self.trainer.step(&images, targets)
     }
 
     fn runner(&self) -> Result<Runner> {

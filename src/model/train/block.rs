@@ -7,7 +7,7 @@ use densenet_engine::train::Site;
 use super::norm::{Deferred, Moments};
 use super::pass::Pass;
 use super::unit::{Step, Unit};
-use crate::model::maps::Grid;
+use crate::model::maps::{Grid, room};
 
 /// Layers that each read the maps of all before them.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ impl Block {
     /// From rows (C, M) to what is kept, all of the block's channels among it. `again`: what the 1x1s give is not.
     pub(super) fn forward(&self, pass: &mut Pass, input: &Tensor, grid: Grid, again: bool) -> Result<Kept> {
         let all = self.channels + self.layers.len() * self.growth;
-        let x = Tensor::zeros((all, grid.pixels()), input.dtype(), input.device())?;
+        let x = room((all, grid.pixels()), input.dtype(), input.device())?;
         x.slice_set(input, 0, 0)?;
         let of_input = pass.moments(input)?;
         let moments = of_input.room(all)?;

@@ -70,7 +70,8 @@ impl Network {
         if self.stem == Stem::Imagenet {
             let moments = pass.moments(&x)?;
             pass.note(NORM0, &moments, grid.pixels())?;
-            let pooled = pool::max_3x3(&grid.unfold(&pass.norm(NORM0, &moments)?.relu(&x)?)?, Rounding::Floor)?; // (C, B, H, W)
+            let norm = pass.norm(NORM0, &moments)?;
+            let pooled = pool::max_behind(norm.affine(), &grid.unfold(&x)?, Rounding::Floor)?; // (C, B, H, W)
             stem = Some((x, moments, grid));
             grid = Grid { height: pooled.dim(2)?, width: pooled.dim(3)?, ..grid };
             x = pooled.flatten_from(1)?;

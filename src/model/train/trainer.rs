@@ -112,8 +112,12 @@ impl Trainer {
     ///
     /// As [`accumulate`](Self::accumulate) and [`update`](Self::update).
     pub fn step(&mut self, images: &Tensor, targets: Targets) -> Result<Step> {
-        let step = self.accumulate(images, targets)?;
-        self.update()?;
+        let batch = self.batch(images, targets)?;
+        let gradient = self.mean(&batch.gradient, self.batches + 1)?;
+        // One wait for the device.
+        let [running, squares] = scalars([batch.running.sum_all()?, gradient.sqr()?.sum_all()?])?;
+        let step = self.keep(batch, running)?;
+        self.change(&gradient, squares)?;
         Ok(step)
     }
 
@@ -125,6 +129,13 @@ impl Trainer {
     /// Targets that do not fit, a loss or a variance that is not finite ([`densenet_engine::Error::Diverged`]), and a batch
     /// that the device cannot take. No weight and no statistic has changed then.
     pub fn accumulate(&mut self, images: &Tensor, targets: Targets) -> Result<Step> {
+        let batch = self.batch(images, targets)?;
+        let [running] = scalars([batch.running.sum_all()?])?;
+        self.keep(batch, running)
+    }
+
+    /// Forward and backward; nothing of the trainer changes.
+    fn batch(&self, images: &Tensor, targets: Targets) -> Result<Batch> {
         let Self { config, options, network, dtype, device, state, .. } = self;
         let count = images.dim(0)?;
         let images = images.to_device(device)?.to_dtype(*dtype)?;
@@ -138,16 +149,25 @@ impl Trainer {
         network.backward(&mut pass, kept, &gradient.to_dtype(wide(*dtype))?)?;
         let found = state.weights.store.join(&pass.gradients, &self.gradient)?;
         let gradient = if self.batches == 0 { found } else { (&self.gradient + found)? };
-        let running = state.moved(&pass.statistics)?;
-        // A ReLU takes what is not a number for 0: the loss may not show it.
-        if !running.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?.is_finite() {
+        Ok(Batch { step: Step { loss, logits }, gradient, running: state.moved(&pass.statistics)? })
+    }
+
+    /// Takes over what a batch has found, if the sum of its running statistics is finite: a ReLU takes what is not a number for
+    /// 0, so that the loss may not show it.
+    fn keep(&mut self, batch: Batch, running: f64) -> Result<Step> {
+        if !running.is_finite() {
             return Err(densenet_engine::Error::Diverged("variance of a map").into());
         }
-        state.running.all = running;
-        state.progress.passes += 1;
-        self.gradient = gradient;
+        self.state.running.all = batch.running;
+        self.state.progress.passes += 1;
+        self.gradient = batch.gradient;
         self.batches += 1;
-        Ok(Step { loss, logits })
+        Ok(batch.step)
+    }
+
+    /// The mean, by so many batches, of what of a gradient is trained.
+    fn mean(&self, gradient: &Tensor, batches: usize) -> candle_core::Result<Tensor> {
+        self.state.weights.trained(gradient)? / batches as f64
     }
 
     /// Changes the weights by the mean of the gradients that wait, at the schedule's rate; gives that gradient's Euclidean
@@ -158,13 +178,19 @@ impl Trainer {
     /// A gradient that is not finite ([`densenet_engine::Error::Diverged`]). No weight has changed then, and the gradients
     /// are dropped.
     pub fn update(&mut self) -> Result<f64> {
-        let batches = std::mem::take(&mut self.batches);
-        if batches == 0 {
+        if self.batches == 0 {
             return Ok(0.0);
         }
+        let gradient = self.mean(&self.gradient, self.batches)?;
+        let [squares] = scalars([gradient.sqr()?.sum_all()?])?;
+        self.change(&gradient, squares)
+    }
+
+    /// Changes the weights by a gradient of which the sum of squares is known.
+    fn change(&mut self, gradient: &Tensor, squares: f64) -> Result<f64> {
+        self.batches = 0;
         let Self { options, state: State { weights, running, memory, average, progress }, .. } = self;
-        let gradient = (weights.trained(&self.gradient)? / batches as f64)?;
-        let length = gradient.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?.sqrt();
+        let length = squares.sqrt();
         if !length.is_finite() {
             return Err(densenet_engine::Error::Diverged("gradient").into());
         }
@@ -284,6 +310,21 @@ impl Trainer {
     pub fn dtype(&self) -> DType {
         self.dtype
     }
+}
+
+/// What a batch has found.
+struct Batch {
+    step: Step,
+    /// With those of the batches since the last update.
+    gradient: Tensor,
+    /// All running statistics, moved.
+    running: Tensor,
+}
+
+/// Some numbers of a device.
+fn scalars<const N: usize>(tensors: [Tensor; N]) -> candle_core::Result<[f64; N]> {
+    let values = Tensor::stack(&tensors, 0)?.to_dtype(DType::F64)?.to_vec1()?;
+    values.try_into().map_err(|_| candle_core::Error::Msg("a sum that is no number".into()))
 }
 
 impl State {

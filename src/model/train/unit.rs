@@ -51,7 +51,10 @@ impl Unit {
             Step::One => drop(conv::one(&norm.relu(x)?, &kernel)?),
             Step::Three => drop(conv::three(norm.affine(), x, grid, &kernel)?),
             Step::PooledOne if self.drops(pass) => average(&drop(conv::one(&norm.relu(x)?, &kernel)?)?, grid),
-            Step::PooledOne => conv::one(&average(&norm.relu(x)?, grid)?, &kernel),
+            Step::PooledOne => {
+                let mean = pool::average_behind(norm.affine(), &grid.unfold(x)?, Rounding::Floor)?;
+                conv::one(&mean.flatten_from(1)?, &kernel)
+            }
         }
     }
 

@@ -1,0 +1,31 @@
+//! Pixels on their way to a device.
+
+use candle_core::{Device, Result, Tensor};
+
+/// Brings one batch after another to a device.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    device: Device,
+    /// Through pinned memory, beside the computing.
+    #[cfg(feature = "cuda")]
+    card: Option<crate::gpu::Feed>,
+}
+
+impl Feed {
+    pub(crate) fn new(device: &Device) -> Result<Self> {
+        Ok(Self {
+            #[cfg(feature = "cuda")]
+            card: if device.is_cuda() { Some(crate::gpu::Feed::new(device)?) } else { None },
+            device: device.clone(),
+        })
+    }
+
+    /// The pixels as a tensor of that shape, f32 on the device; they are free when it returns.
+    pub(crate) fn push(&mut self, pixels: &[f32], shape: &[usize]) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if let Some(card) = &mut self.card {
+            return card.push(pixels, shape);
+        }
+        Tensor::from_slice(pixels, shape, &Device::Cpu)?.to_device(&self.device)
+    }
+}
