@@ -27,12 +27,12 @@ layers: (layer "densenet-arch") (layer "densenet-converters") (layer "densenet-e
 layer crate:
     @tree=$(cargo tree --package {{crate}} --all-features --edges normal --prefix none) && ! printf '%s\n' "$tree" | grep -E '^(candle|densenet-)' | grep -vE '^({{crate}}|densenet-arch) '
 
-# Types and lints of the CUDA code; needs neither card nor toolkit.
+# Types and lints of the CUDA code, and its tests on a card that is the CPU; needs neither card nor toolkit.
 check-cuda:
     scripts/check-cuda.sh
 
-# Tests and benches of a device, packed to be run where it is: gpu-check/run.sh. FEATURE is cuda, cudnn or cpu.
-gpu-check PACK="gpu-check.tar.gz" FEATURE="cuda":
+# Tests and benches of a device, packed to be run where it is: gpu-check/run.sh. FEATURE is cudnn, cuda or cpu.
+gpu-check PACK="gpu-check.tar.gz" FEATURE="cudnn":
     scripts/gpu-check.sh {{PACK}} {{FEATURE}}
 
 # The whole way of a weight file, offline.

@@ -3,8 +3,18 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 device=$(cat "$here/device")
+python=${1:-python3}
+
+# CUDA's libraries that came with a torch from pip, for a machine that has no others.
+found=$("$python" -c 'import glob, sys; print(":".join(sorted({path.rsplit("/", 1)[0] for root in sys.path
+    for path in glob.glob(root + "/nvidia/*/lib/lib*.so*")})))' 2>/dev/null || true)
+export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$found
+if missing=$(ldd "$here/bin/densenet-zoo" | grep "not found"); then
+    printf 'these libraries of the driver or of CUDA 13 are not here (cuDNN is in no pack of gpu-check.sh PACK cuda):\n%s\n' "$missing" >&2
+    exit 1
+fi
 
 # For torch and cuDNN: f32 is f32.
 export NVIDIA_TF32_OVERRIDE=0
 DENSENET_ZOO_TEST_DEVICE=$device CARGO_MANIFEST_DIR=$here "$here/bin/tests" device::
-PYTHONDONTWRITEBYTECODE=1 "${1:-python3}" "$here/gpu.py" "$here/bin/densenet-zoo" "$device"
+PYTHONDONTWRITEBYTECODE=1 "$python" "$here/gpu.py" "$here/bin/densenet-zoo" "$device"

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # Builds for a device, packs what a check there needs, and, where the device is here, runs it: the device's tests, then the
 # benches beside the torch that is installed, as one table.
-# usage: gpu-check.sh PACK.tar.gz [cuda|cudnn|cpu]      cuda unless told; cpu runs the same in small
+# usage: gpu-check.sh PACK.tar.gz [cudnn|cuda|cpu]      cudnn unless told; cpu runs the same in small
 # Elsewhere: tar xzf PACK.tar.gz && gpu-check/run.sh    needs no network, no Rust, no toolkit
 set -euo pipefail
 
-pack=$(realpath -m "${1:?usage: gpu-check.sh PACK.tar.gz [cuda|cudnn|cpu]}")
-feature=${2:-cuda}
+pack=$(realpath -m "${1:?usage: gpu-check.sh PACK.tar.gz [cudnn|cuda|cpu]}")
+feature=${2:-cudnn}
 cd "$(dirname "$0")/.."
 
 case $feature in
     cpu) device=cpu features=() ;;
     cuda | cudnn) device=cuda features=(--features "$feature") ;;
-    *) echo "cuda, cudnn or cpu is expected, not $feature" >&2; exit 2 ;;
+    *) echo "cudnn, cuda or cpu is expected, not $feature" >&2; exit 2 ;;
 esac
 
 cargo build --release "${features[@]}"

@@ -75,21 +75,29 @@ int convolve(Way way, void *handle, double alpha, double beta, Four x, void *px,
         if (way != BY_KERNEL) vw = load(w, pw);
         if (way != FORWARD) vy = load(y, py);
         std::vector<double> sums((size_t)of.size[0] * of.size[1] * of.size[2] * of.size[3]);
+        // A row of the output at a time: the columns of it that the tap reads lie on the map.
         for (int n = 0; n < y.size[0]; ++n)
             for (int o = 0; o < y.size[1]; ++o)
-                for (int r = 0; r < y.size[2]; ++r)
-                    for (int c = 0; c < y.size[3]; ++c)
-                        for (int i = 0; i < x.size[1]; ++i)
-                            for (int u = 0; u < w.size[2]; ++u)
-                                for (int v = 0; v < w.size[3]; ++v) {
-                                    int row = r * by.stride[0] - by.padding[0] + u * by.dilation[0];
-                                    int column = c * by.stride[1] - by.padding[1] + v * by.dilation[1];
-                                    if (row < 0 || column < 0 || row >= x.size[2] || column >= x.size[3]) continue;
-                                    size_t ax = index(x, n, i, row, column), aw = index(w, o, i, u, v), ay = index(y, n, o, r, c);
-                                    if (way == FORWARD) sums[ay] += (double)vx[ax] * vw[aw];
-                                    else if (way == BY_INPUT) sums[ax] += (double)vw[aw] * vy[ay];
-                                    else sums[aw] += (double)vx[ax] * vy[ay];
-                                }
+                for (int i = 0; i < x.size[1]; ++i)
+                    for (int u = 0; u < w.size[2]; ++u)
+                        for (int v = 0; v < w.size[3]; ++v)
+                            for (int r = 0; r < y.size[2]; ++r) {
+                                const int row = r * by.stride[0] - by.padding[0] + u * by.dilation[0];
+                                const int shift = v * by.dilation[1] - by.padding[1], stride = by.stride[1];
+                                if (row < 0 || row >= x.size[2]) continue;
+                                const int begin = shift < 0 ? (-shift + stride - 1) / stride : 0;
+                                const int end = std::min(y.size[3], (x.size[3] - 1 - shift) / stride + 1);
+                                const long long ax = (long long)index(x, n, i, row, 0) + shift;
+                                const size_t aw = index(w, o, i, u, v), ay = index(y, n, o, r, 0);
+                                double sum = 0;
+                                if (way == FORWARD)
+                                    for (int c = begin; c < end; ++c) sums[ay + c] += (double)vx[ax + c * stride] * vw[aw];
+                                else if (way == BY_INPUT)
+                                    for (int c = begin; c < end; ++c) sums[ax + c * stride] += (double)vw[aw] * vy[ay + c];
+                                else
+                                    for (int c = begin; c < end; ++c) sum += (double)vx[ax + c * stride] * vy[ay + c];
+                                if (way == BY_KERNEL) sums[aw] += sum;
+                            }
         size_t at = 0;
         for (int a = 0; a < of.size[0]; ++a)
             for (int b = 0; b < of.size[1]; ++b)

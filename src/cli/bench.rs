@@ -6,7 +6,7 @@ use clap::Args;
 use densenet_arch::{Config, networks};
 use densenet_engine::Shape;
 use densenet_engine::train::{Options, Schedule, Targets, initial_weights};
-use densenet_zoo::runner::{Convolutions, Profile, Runner, Stage};
+use densenet_zoo::runner::{Begun, Convolutions, Profile, Runner, Stage};
 use densenet_zoo::store::Store;
 use densenet_zoo::{Error, Result, memory};
 use serde_json::{Value, json};
@@ -100,12 +100,16 @@ impl Bench {
             let images = images(&config, side, batch);
             // Of all runs, those to warm up too.
             let (mut profile, mut profiled) = (Profile::default(), 0);
+            // Batches come without a pause: a device is given the next one while it computes the last.
+            let mut under_way: Option<Begun> = None;
             let times = self.measure(|| {
                 if self.profile {
                     profile += &runner.profile(&images, (side, side))?;
                     profiled += 1;
-                } else {
+                } else if batch == 1 {
                     runner.run(&images, (side, side))?;
+                } else if let Some(last) = under_way.replace(runner.begin(&images, (side, side))?) {
+                    last.finish()?;
                 }
                 Ok(())
             })?;

@@ -2,7 +2,7 @@
 //!
 //! Maps lie as cuDNN is fastest with them: of half types the channels of a pixel side by side (NHWC), for the tensor cores; of f32
 //! a channel's plane as a whole (NCHW). Sums are f32, and f32 is never rounded to TF32. How a shape is computed is looked up once.
-//! Of the algorithms those count that give the same bits each time.
+//! Of the algorithms those come first that give the same bits each time.
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
@@ -217,11 +217,13 @@ macro_rules! candidates {
     }};
 }
 
-/// The first that runs and is steady.
-fn first<A>(mut candidates: impl Iterator<Item = Candidate<A>>) -> Result<(A, sys::cudnnMathType_t)> {
-    let good = candidates.find(|candidate| candidate.runs && candidate.steady);
-    good.map(|good| (good.algorithm, good.math))
-        .ok_or_else(|| CudnnError(sys::cudnnStatus_t::CUDNN_STATUS_NOT_SUPPORTED).into())
+/// The first that runs and is steady; where none is, the first that runs.
+fn first<A>(candidates: impl Iterator<Item = Candidate<A>>) -> Result<(A, sys::cudnnMathType_t)> {
+    let (mut steady, mut others): (Vec<_>, Vec<_>) =
+        candidates.filter(|candidate| candidate.runs).partition(|candidate| candidate.steady);
+    steady.append(&mut others);
+    let best = steady.into_iter().next().ok_or(CudnnError(sys::cudnnStatus_t::CUDNN_STATUS_NOT_SUPPORTED))?;
+    Ok((best.algorithm, best.math))
 }
 
 impl Plan {
