@@ -27,7 +27,7 @@ pub(super) fn laid(kernel: &Tensor) -> Result<Tensor> {
     if has_kernels(kernel) {
         return packed::laid(kernel);
     }
-    Ok(kernel.clone())
+    kernel.contiguous()
 }
 
 /// A dense layer's 3x3.
