@@ -43,3 +43,12 @@ refuses "cuda:2: there is no card of that number" CPU_CARD_COUNT=2 cuda:2
 refuses "cuda:0: the card is too old for this build" CPU_CARD_CAPABILITY=75 cuda
 refuses "cuda:0: the driver is older than the toolkit of this build; update the driver" CPU_CARD_PTX=75 cuda
 refuses "cuda:0: its memory is full" CPU_CARD_MEMORY=0 cuda
+
+# The embedded network over its images, as Torch7 had it, most of the batches from a graph.
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+found=$(CPU_CARD_LOG=$log "$target/release/densenet-zoo" eval digits --data digits --device cuda --precision bf16)
+if ! grep -q "8 of 360" <<<"$found" || ! grep -q "^a graph$" "$log"; then
+    printf 'expected 8 of 360 and a graph:\n%s\n' "$found" >&2
+    exit 1
+fi
