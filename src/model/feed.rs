@@ -12,19 +12,23 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    pub(crate) fn new(device: &Device) -> Result<Self> {
-        Ok(Self {
-            #[cfg(feature = "cuda")]
-            card: if device.is_cuda() { Some(crate::gpu::Feed::new(device)?) } else { None },
+    pub(crate) fn new(device: &Device) -> Self {
+        Self {
             device: device.clone(),
-        })
+            #[cfg(feature = "cuda")]
+            card: None,
+        }
     }
 
     /// The pixels as a tensor of that shape, f32 on the device; they are free when it returns.
     pub(crate) fn push(&mut self, pixels: &[f32], shape: &[usize]) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
-        if let Some(card) = &mut self.card {
-            return card.push(pixels, shape);
+        if self.device.is_cuda() {
+            let card = match self.card.take() {
+                Some(card) => card,
+                None => crate::gpu::Feed::new(&self.device)?,
+            };
+            return self.card.insert(card).push(pixels, shape);
         }
         Tensor::from_slice(pixels, shape, &Device::Cpu)?.to_device(&self.device)
     }

@@ -156,7 +156,7 @@ impl Inference {
             norm5,
             classifier,
             places: Vec::new(),
-            feed: Feed::new(device)?,
+            feed: Feed::new(device),
             device: device.clone(),
         })
     }

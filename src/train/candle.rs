@@ -23,8 +23,8 @@ pub(super) struct Candle {
 
 impl Candle {
     /// For images of that height and width.
-    pub(super) fn new(trainer: Trainer, size: (usize, usize)) -> Result<Self> {
-        Ok(Self { feed: Feed::new(trainer.device())?, trainer, size })
+    pub(super) fn new(trainer: Trainer, size: (usize, usize)) -> Self {
+        Self { feed: Feed::new(trainer.device()), trainer, size }
     }
 }
 

@@ -101,7 +101,7 @@ impl Compute {
             }
             Self::Candle { device, dtype } => {
                 let trainer = model::train::Trainer::new(config, weights, &device.open()?, dtype, options)?;
-                Box::new(Candle::new(trainer, (shape.height, shape.width))?)
+                Box::new(Candle::new(trainer, (shape.height, shape.width)))
             }
         })
     }
