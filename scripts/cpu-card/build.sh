@@ -16,7 +16,7 @@ crate() {
 cudarc=$(crate cudarc)
 kernels=$(crate candle-kernels)/src
 
-state=$(cat "$here"/* src/gpu/kernels.cu <(echo "$cudarc $kernels") | sha256sum)
+state=$(cat "$here"/* <(scripts/kernels.sh) <(echo "$cudarc $kernels") | sha256sum)
 if [ "$(cat "$folder/state" 2>/dev/null)" = "$state" ]; then
     exit
 fi
@@ -34,9 +34,9 @@ for source in driver threads blas cudnn; do
 done
 
 # Each file of kernels, and behind it the names of them that it has.
-for source in "$kernels"/{affine,binary,cast,conv,fill,indexing,reduce,sort,ternary,unary}.cu src/gpu/kernels.cu; do
+scripts/kernels.sh >"$folder/objects/ours.cu"
+for source in "$kernels"/{affine,binary,cast,conv,fill,indexing,reduce,sort,ternary,unary}.cu "$folder/objects/ours.cu"; do
     name=$(basename "$source" .cu)
-    [ "$source" = src/gpu/kernels.cu ] && name=ours
     {
         printf '#include "language.h"\n#define ON_CPU\ntypedef __half f16;\n'
         # What a launch asks for besides: 48 KiB at most.

@@ -113,11 +113,14 @@ double factor(const void *at, Type type) { return type == F64 ? *(const double *
 
 // cudnnConvolutionFwdAlgoPerf_t, and those of the ways back.
 struct Found { int algorithm, status; float time; size_t memory; int deterministic, math, reserved[3]; };
-// The fastest is said to give other bits each time, for the two ways back whose algorithm 0 does.
-int algorithms(int asked, int *count, Found *found, bool back) {
-    *count = std::min(asked, 2);
-    if (*count > 0) found[0] = {0, SUCCESS, 0.1f, WORKSPACE, !back, 0, {}};
-    if (*count > 1) found[1] = {1, SUCCESS, 0.2f, WORKSPACE, 1, 0, {}};
+// Offered before all others for maps whose channels lie side by side, and refused when it is to run.
+const int REFUSED = 5;
+// The next is said to give other bits each time, for the two ways back whose algorithm 0 does.
+int algorithms(const Four &x, int asked, int *count, Found *found, bool back) {
+    *count = 0;
+    if (asked > 0 && x.step[1] == 1) found[(*count)++] = {REFUSED, SUCCESS, 0.1f, WORKSPACE, 1, 0, {}};
+    if (*count < asked) found[(*count)++] = {0, SUCCESS, 0.1f, WORKSPACE, !back, 0, {}};
+    if (*count < asked) found[(*count)++] = {1, SUCCESS, 0.2f, WORKSPACE, 1, 0, {}};
     return SUCCESS;
 }
 }
@@ -155,13 +158,13 @@ API cudnnSetConvolution2dDescriptor(void *by, int ph, int pw, int sh, int sw, in
 API cudnnSetConvolutionMathType(void *, int) { return SUCCESS; }
 
 API cudnnGetConvolutionForwardAlgorithm_v7(void *, void *x, void *w, void *by, void *y, int asked, int *count, Found *found) {
-    return fits(*(Four *)x, *(Four *)w, *(Convolution *)by, *(Four *)y) ? algorithms(asked, count, found, false) : BAD_PARAM;
+    return fits(*(Four *)x, *(Four *)w, *(Convolution *)by, *(Four *)y) ? algorithms(*(Four *)x, asked, count, found, false) : BAD_PARAM;
 }
 API cudnnGetConvolutionBackwardDataAlgorithm_v7(void *, void *w, void *y, void *by, void *x, int asked, int *count, Found *found) {
-    return fits(*(Four *)x, *(Four *)w, *(Convolution *)by, *(Four *)y) ? algorithms(asked, count, found, true) : BAD_PARAM;
+    return fits(*(Four *)x, *(Four *)w, *(Convolution *)by, *(Four *)y) ? algorithms(*(Four *)x, asked, count, found, true) : BAD_PARAM;
 }
 API cudnnGetConvolutionBackwardFilterAlgorithm_v7(void *, void *x, void *y, void *by, void *w, int asked, int *count, Found *found) {
-    return fits(*(Four *)x, *(Four *)w, *(Convolution *)by, *(Four *)y) ? algorithms(asked, count, found, true) : BAD_PARAM;
+    return fits(*(Four *)x, *(Four *)w, *(Convolution *)by, *(Four *)y) ? algorithms(*(Four *)x, asked, count, found, true) : BAD_PARAM;
 }
 API cudnnGetConvolutionForwardWorkspaceSize(void *, void *, void *, void *, void *, int, size_t *bytes) { *bytes = WORKSPACE; return SUCCESS; }
 API cudnnGetConvolutionBackwardDataWorkspaceSize(void *, void *, void *, void *, void *, int, size_t *bytes) {
@@ -172,22 +175,24 @@ API cudnnGetConvolutionBackwardFilterWorkspaceSize(void *, void *, void *, void 
     *bytes = WORKSPACE;
     return SUCCESS;
 }
-API cudnnConvolutionForward(void *handle, const void *alpha, void *x, void *px, void *w, void *pw, void *by, int, void *, size_t workspace,
-                            const void *beta, void *y, void *py) {
+API cudnnConvolutionForward(void *handle, const void *alpha, void *x, void *px, void *w, void *pw, void *by, int algorithm, void *,
+                            size_t workspace, const void *beta, void *y, void *py) {
+    if (algorithm == REFUSED) return NOT_SUPPORTED;
     Type type = ((Four *)y)->type;
     return convolve(FORWARD, handle, factor(alpha, type), factor(beta, type), *(Four *)x, px, *(Four *)w, pw, *(Convolution *)by, *(Four *)y,
                     py, workspace);
 }
-API cudnnConvolutionBackwardData(void *handle, const void *alpha, void *w, void *pw, void *y, void *py, void *by, int, void *,
+API cudnnConvolutionBackwardData(void *handle, const void *alpha, void *w, void *pw, void *y, void *py, void *by, int algorithm, void *,
                                  size_t workspace, const void *beta, void *x, void *px) {
+    if (algorithm == REFUSED) return NOT_SUPPORTED;
     Type type = ((Four *)y)->type;
     return convolve(BY_INPUT, handle, factor(alpha, type), factor(beta, type), *(Four *)x, px, *(Four *)w, pw, *(Convolution *)by, *(Four *)y,
                     py, workspace);
 }
 API cudnnConvolutionBackwardFilter(void *handle, const void *alpha, void *x, void *px, void *y, void *py, void *by, int algorithm, void *,
                                    size_t workspace, const void *beta, void *w, void *pw) {
+    if (algorithm == REFUSED) return NOT_SUPPORTED;
     Type type = ((Four *)y)->type;
-    (void)algorithm;
     return convolve(BY_KERNEL, handle, factor(alpha, type), factor(beta, type), *(Four *)x, px, *(Four *)w, pw, *(Convolution *)by, *(Four *)y,
                     py, workspace);
 }

@@ -2,10 +2,10 @@
 //!
 //! Maps lie as cuDNN is fastest with them: of half types the channels of a pixel side by side (NHWC), for the tensor cores; of f32
 //! a channel's plane as a whole (NCHW). Sums are f32, and f32 is never rounded to TF32. How a shape is computed is looked up once.
-//! Of the algorithms those come first that give the same bits each time.
+//! Of the algorithms those come first that give the same bits each time; where one fails, the next is tried.
 #![allow(unsafe_code)]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 use std::rc::Rc;
@@ -69,11 +69,18 @@ impl Convolution {
         let pointers = [pointer(&a, dtype)?, pointer(&b, dtype)?, pointer(&out, dtype)?];
         let library = Library::of(card(device)?)?;
         let plan = library.plan(way, self, dtype)?;
-        let workspace = empty(plan.workspace.div_ceil(4).max(1), DType::F32, device)?;
-        // SAFETY: the descriptors are of the sizes that were checked above, all is of this device and contiguous, and its stream
-        // frees what is dropped behind what is launched here.
-        unsafe { plan.launch(&library, pointers, pointer(&workspace, DType::F32)?)? };
-        Ok(out)
+        loop {
+            let choice = plan.choice()?;
+            let workspace = empty(choice.workspace.div_ceil(4).max(1), DType::F32, device)?;
+            // SAFETY: the descriptors are of the sizes that were checked above, all is of this device and contiguous, and its
+            // stream frees what is dropped behind what is launched here.
+            match unsafe { plan.launch(&library, choice, pointers, pointer(&workspace, DType::F32)?) } {
+                Ok(()) => return Ok(out),
+                // It was offered, and yet may not run.
+                Err(_) if plan.try_next() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// (B, O, rows, columns)
@@ -183,17 +190,30 @@ struct Plan {
     kernel: Kernel,
     by: By,
     y: Map,
+    /// The best first.
+    choices: Vec<Choice>,
+    /// The one that is taken; those before it have failed.
+    taken: Cell<usize>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Choice {
     algorithm: Algorithm,
+    math: sys::cudnnMathType_t,
+    steady: bool,
     /// Bytes.
     workspace: usize,
 }
+
+/// Algorithms that want more are taken only where there is no other, 1 GiB.
+const MOST_WORKSPACE: usize = 1 << 30;
 
 /// The most algorithms that any of the three ways has.
 const ALGORITHMS: usize = 8;
 
 /// An algorithm that cuDNN names, fastest first by its heuristics.
-struct Candidate<A> {
-    algorithm: A,
+struct Candidate {
+    algorithm: Algorithm,
     runs: bool,
     /// Whether it gives the same bits each time.
     steady: bool,
@@ -202,28 +222,20 @@ struct Candidate<A> {
 
 /// Asks cuDNN for the algorithms of a way.
 macro_rules! candidates {
-    ($ask:ident of $found:ident: $($argument:expr),*) => {{
+    ($way:ident $ask:ident of $found:ident: $($argument:expr),*) => {{
         let mut count: c_int = 0;
         // SAFETY: numbers and the numbers of enums' first variants.
         let mut found: [sys::$found; ALGORITHMS] = unsafe { std::mem::zeroed() };
         // SAFETY: the descriptors are whole, and there is room for that many.
         unsafe { result::$ask($($argument,)* ALGORITHMS as c_int, &raw mut count, found.as_mut_ptr())? };
-        found.into_iter().take(count as usize).map(|found| Candidate {
-            algorithm: found.algo,
+        let candidates = found.into_iter().take(count as usize).map(|found| Candidate {
+            algorithm: Algorithm::$way(found.algo),
             runs: found.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS,
             steady: found.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC,
             math: found.mathType,
-        })
+        });
+        candidates.collect::<Vec<_>>()
     }};
-}
-
-/// The first that runs and is steady; where none is, the first that runs.
-fn first<A>(candidates: impl Iterator<Item = Candidate<A>>) -> Result<(A, sys::cudnnMathType_t)> {
-    let (mut steady, mut others): (Vec<_>, Vec<_>) =
-        candidates.filter(|candidate| candidate.runs).partition(|candidate| candidate.steady);
-    steady.append(&mut others);
-    let best = steady.into_iter().next().ok_or(CudnnError(sys::cudnnStatus_t::CUDNN_STATUS_NOT_SUPPORTED))?;
-    Ok((best.algorithm, best.math))
 }
 
 impl Plan {
@@ -253,62 +265,95 @@ impl Plan {
             result::set_tensor4d_descriptor(y.0, format, data, sizes(of.y()))?;
         }
         let handle = library.handle;
-        let (algorithm, math) = match way {
-            Way::Forward => {
-                let (found, math) = first(candidates!(
-                    get_convolution_forward_algorithm of cudnnConvolutionFwdAlgoPerf_t:
-                    handle, x.0, kernel.0, by.0, y.0
-                ))?;
-                (Algorithm::Forward(found), math)
-            }
-            Way::ByInput => {
-                let (found, math) = first(candidates!(
-                    get_convolution_backward_data_algorithm of cudnnConvolutionBwdDataAlgoPerf_t:
-                    handle, kernel.0, y.0, by.0, x.0
-                ))?;
-                (Algorithm::ByInput(found), math)
-            }
-            Way::ByKernel => {
-                let (found, math) = first(candidates!(
-                    get_convolution_backward_filter_algorithm of cudnnConvolutionBwdFilterAlgoPerf_t:
-                    handle, x.0, y.0, by.0, kernel.0
-                ))?;
-                (Algorithm::ByKernel(found), math)
-            }
+        let mut candidates = match way {
+            Way::Forward => candidates!(
+                Forward get_convolution_forward_algorithm of cudnnConvolutionFwdAlgoPerf_t:
+                handle, x.0, kernel.0, by.0, y.0
+            ),
+            Way::ByInput => candidates!(
+                ByInput get_convolution_backward_data_algorithm of cudnnConvolutionBwdDataAlgoPerf_t:
+                handle, kernel.0, y.0, by.0, x.0
+            ),
+            Way::ByKernel => candidates!(
+                ByKernel get_convolution_backward_filter_algorithm of cudnnConvolutionBwdFilterAlgoPerf_t:
+                handle, x.0, y.0, by.0, kernel.0
+            ),
         };
-        // SAFETY: the descriptors are whole.
-        let workspace = unsafe {
-            if channels_last(dtype) {
-                result::set_convolution_math_type(by.0, math)?;
+        candidates.retain(|candidate| candidate.runs);
+        let mut plan = Self { x, kernel, by, y, choices: Vec::new(), taken: Cell::new(0) };
+        for Candidate { algorithm, steady, math, .. } in candidates {
+            let math = if channels_last(dtype) { math } else { sys::cudnnMathType_t::CUDNN_FMA_MATH };
+            // One that cannot say what it needs does not run.
+            if let Ok(workspace) = plan.workspace(library, algorithm, math) {
+                plan.choices.push(Choice { algorithm, math, steady, workspace });
             }
+        }
+        // Among equals the faster one stays before the slower.
+        plan.choices.sort_by_key(|choice| (choice.workspace > MOST_WORKSPACE, !choice.steady));
+        Ok(plan)
+    }
+
+    /// Bytes that an algorithm works in.
+    fn workspace(
+        &self,
+        library: &Library,
+        algorithm: Algorithm,
+        math: sys::cudnnMathType_t,
+    ) -> std::result::Result<usize, CudnnError> {
+        let Self { x: Map(x), kernel: Kernel(kernel), by: By(by), y: Map(y), .. } = *self;
+        let handle = library.handle;
+        // SAFETY: the descriptors are whole.
+        unsafe {
+            result::set_convolution_math_type(by, math)?;
             match algorithm {
                 Algorithm::Forward(algorithm) => {
-                    result::get_convolution_forward_workspace_size(handle, x.0, kernel.0, by.0, y.0, algorithm)?
+                    result::get_convolution_forward_workspace_size(handle, x, kernel, by, y, algorithm)
                 }
                 Algorithm::ByInput(algorithm) => {
-                    result::get_convolution_backward_data_workspace_size(handle, kernel.0, y.0, by.0, x.0, algorithm)?
+                    result::get_convolution_backward_data_workspace_size(handle, kernel, y, by, x, algorithm)
                 }
                 Algorithm::ByKernel(algorithm) => {
-                    result::get_convolution_backward_filter_workspace_size(handle, x.0, y.0, by.0, kernel.0, algorithm)?
+                    result::get_convolution_backward_filter_workspace_size(handle, x, y, by, kernel, algorithm)
                 }
             }
-        };
-        Ok(Self { x, kernel, by, y, algorithm, workspace })
+        }
+    }
+
+    fn choice(&self) -> Result<Choice> {
+        let none = || CudnnError(sys::cudnnStatus_t::CUDNN_STATUS_NOT_SUPPORTED);
+        Ok(self.choices.get(self.taken.get()).copied().ok_or_else(none)?)
+    }
+
+    /// Takes the next choice from now on, if there is one.
+    fn try_next(&self) -> bool {
+        let next = self.taken.get() + 1;
+        let known = next < self.choices.len();
+        if known {
+            self.taken.set(next);
+        }
+        known
     }
 
     /// # Safety
     ///
     /// The pointers are of what the way reads, two, and writes, of its sizes and on the library's device; the workspace is of as
-    /// many bytes as it wants.
-    unsafe fn launch(&self, library: &Library, pointers: [Argument; 3], workspace: Argument) -> Result<()> {
-        let Self { x: Map(x), kernel: Kernel(kernel), by: By(by), y: Map(y), workspace: bytes, .. } = *self;
+    /// many bytes as the choice wants.
+    unsafe fn launch(
+        &self,
+        library: &Library,
+        choice: Choice,
+        pointers: [Argument; 3],
+        workspace: Argument,
+    ) -> std::result::Result<(), CudnnError> {
+        let Self { x: Map(x), kernel: Kernel(kernel), by: By(by), y: Map(y), .. } = *self;
         let [a, b, out] = pointers.map(Argument::address);
-        let (handle, workspace) = (library.handle, workspace.address());
+        let (handle, bytes, workspace) = (library.handle, choice.workspace, workspace.address());
         let (one, zero) = (1.0_f32, 0.0_f32);
         let (one, zero): (*const c_void, *const c_void) = ((&raw const one).cast(), (&raw const zero).cast());
         // SAFETY: what the caller grants; the factors of f32 and half types are f32.
         unsafe {
-            match self.algorithm {
+            result::set_convolution_math_type(by, choice.math)?;
+            match choice.algorithm {
                 Algorithm::Forward(algorithm) => result::convolution_forward(
                     handle, one, x, a, kernel, b, by, algorithm, workspace, bytes, zero, y, out,
                 ),
@@ -318,8 +363,7 @@ impl Plan {
                 Algorithm::ByKernel(algorithm) => result::convolution_backward_filter(
                     handle, one, x, a, y, b, by, algorithm, workspace, bytes, zero, kernel, out,
                 ),
-            }?;
+            }
         }
-        Ok(())
     }
 }

@@ -10,13 +10,23 @@ use candle_core::op::BackpropOp;
 use candle_core::{DType, Device, Result, Shape, Storage, Tensor};
 use half::{bf16, f16};
 
-const SOURCE: &str = include_str!("kernels.cu");
+/// The kernels, the first file's types before the others.
+const SOURCE: &str = concat!(
+    include_str!("kernels/types.cu"),
+    include_str!("kernels/norm.cu"),
+    include_str!("kernels/turn.cu"),
+    include_str!("kernels/pool.cu"),
+    include_str!("kernels/dropout.cu"),
+);
 
 /// Threads of a block, as the source has it.
 const THREADS: usize = 256;
 
 /// The most blocks that share a row.
-pub(super) const BLOCKS: usize = 1024;
+const BLOCKS: usize = 1024;
+
+/// Values that a thread of a kernel reads at once, of the shortest types.
+const RUN: usize = 8;
 
 /// A kernel of `rows` by `length` values.
 #[derive(Clone, Copy, Debug)]
@@ -30,9 +40,19 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    /// With a value for each thread, up to `most` blocks a row.
-    pub(super) fn over(name: &'static str, (rows, length): (usize, usize), most: usize) -> Self {
-        Self { name, rows, length, blocks: length.div_ceil(THREADS).clamp(1, most) }
+    /// With a value for each thread.
+    pub(super) fn over(name: &'static str, (rows, length): (usize, usize)) -> Self {
+        Self { name, rows, length, blocks: length.div_ceil(THREADS).clamp(1, BLOCKS) }
+    }
+
+    /// With a run of values for each thread, up to `most` blocks a row.
+    pub(super) fn over_runs(name: &'static str, (rows, length): (usize, usize), most: usize) -> Self {
+        Self { name, rows, length, blocks: length.div_ceil(THREADS * RUN).clamp(1, most.min(BLOCKS)) }
+    }
+
+    /// With one block for each row.
+    pub(super) fn of_rows(name: &'static str, rows: usize, length: usize) -> Self {
+        Self { name, rows, length, blocks: 1 }
     }
 
     /// Runs it on maps of that type with what it declares; the length comes last.
@@ -44,6 +64,10 @@ impl Kernel {
             DType::BF16 => "bf16",
             other => candle_core::bail!("{} takes f32, f16 and bf16, not {other:?}", self.name),
         };
+        // They count in 32 bits, and a step further.
+        if self.length > 1 << 31 || self.rows > 65_535 {
+            candle_core::bail!("{} over {} rows of {}: take a smaller batch", self.name, self.rows, self.length);
+        }
         let function = device.get_or_load_custom_func(&format!("{}_{dtype}", self.name), "densenet-zoo", ptx()?)?;
         let config = LaunchConfig {
             grid_dim: (self.blocks as u32, self.rows as u32, 1),
@@ -68,6 +92,7 @@ pub(super) enum Argument {
     /// A place in the card's memory.
     Pointer(u64),
     Count(u64),
+    Float(f32),
     Mask(Mask),
     Pool(Pool),
     Sides(Sides),
@@ -86,6 +111,7 @@ impl Argument {
     fn push<'a>(&'a self, to: &mut LaunchArgs<'a>) {
         match self {
             Self::Pointer(value) | Self::Count(value) => to.arg(value),
+            Self::Float(value) => to.arg(value),
             Self::Mask(mask) => to.arg(mask),
             Self::Pool(pool) => to.arg(pool),
             Self::Sides(sides) => to.arg(sides),
@@ -108,20 +134,20 @@ pub(super) struct Mask {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(super) struct Pool {
-    pub(super) height: u64,
-    pub(super) width: u64,
-    pub(super) rows: u64,
-    pub(super) columns: u64,
-    pub(super) side: u64,
-    pub(super) before: u64,
+    pub(super) height: u32,
+    pub(super) width: u32,
+    pub(super) rows: u32,
+    pub(super) columns: u32,
+    pub(super) side: u32,
+    pub(super) before: u32,
 }
 
 /// The kernels' `Sides`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(super) struct Sides {
-    pub(super) height: u64,
-    pub(super) width: u64,
+    pub(super) height: u32,
+    pub(super) width: u32,
 }
 
 // SAFETY: numbers in the order and of the sizes of the kernels' struct, without padding.

@@ -3,7 +3,7 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::launch::{Argument, BLOCKS, Kernel, Pool, Sides, empty, pointer};
+use super::launch::{Argument, Kernel, Pool, Sides, empty, pointer};
 
 /// What a window gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(crate) fn pooled(
     let (dtype, device) = (x.dtype(), x.device());
     let out = empty((channels, batch, rows, columns), dtype, device)?;
     let (side, before) = if pooling == Pooling::Most { (3, 1) } else { (2, 0) };
-    let [height, width, rows, columns] = [height, width, rows, columns].map(|size| size as u64);
+    let [height, width, rows, columns] = [height, width, rows, columns].map(|size| size as u32);
     let arguments = [
         pointer(&x, dtype)?,
         pointer(&scale, DType::F32)?,
@@ -36,7 +36,7 @@ pub(crate) fn pooled(
         Argument::Count((pooling == Pooling::Mean).into()),
         pointer(&out, dtype)?,
     ];
-    let kernel = Kernel::over("pooled", (channels, out.elem_count() / channels), BLOCKS);
+    let kernel = Kernel::over("pooled", (channels, out.elem_count() / channels));
     kernel.launch(device, dtype, &arguments)?;
     Ok(out)
 }
@@ -52,9 +52,9 @@ pub(crate) fn max_3x3_backward(x: &Tensor, gradient: &Tensor) -> Result<Tensor> 
     }
     let (dtype, device) = (x.dtype(), x.device());
     let out = empty(x.shape(), dtype, device)?;
-    let sides = Sides { height: height as u64, width: width as u64 };
+    let sides = Sides { height: height as u32, width: width as u32 };
     let arguments = [pointer(&x, dtype)?, pointer(&gradient, dtype)?, Argument::Sides(sides), pointer(&out, dtype)?];
-    let kernel = Kernel::over("max_pool_back", (channels, batch * height * width), BLOCKS);
+    let kernel = Kernel::over("max_pool_back", (channels, gradient.elem_count() / channels));
     kernel.launch(device, dtype, &arguments)?;
     Ok(out)
 }

@@ -2,10 +2,13 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::launch::{Argument, BLOCKS, Kernel, empty, pointer};
+use super::launch::{Argument, Kernel, empty, pointer};
 
 /// Values along a side of what a block turns at a time.
-const TILE: usize = 32;
+const TILE: usize = 64;
+
+/// Channels of a packed image: the tensor cores take them by eights.
+pub(crate) const PACKED: usize = 8;
 
 /// (M, C) of (C, M) in f32, f16 or bf16.
 pub(crate) fn turned(x: &Tensor) -> Result<Tensor> {
@@ -29,14 +32,27 @@ pub(crate) fn affine_relu_turned(x: &Tensor, scale: &Tensor, shift: &Tensor) -> 
     Ok(out)
 }
 
+/// Images (B, C, H, W) of up to [`PACKED`] channels, in f32, f16 or bf16, as (B, H, W, `PACKED`): the channels of a pixel side by
+/// side, and zeros behind them.
+pub(crate) fn packed(x: &Tensor) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    let (batch, channels, height, width) = x.dims4()?;
+    if channels > PACKED {
+        candle_core::bail!("{channels} channels are more than {PACKED}");
+    }
+    let out = empty((batch, height, width, PACKED), x.dtype(), x.device())?;
+    let arguments = [pointer(&x, x.dtype())?, Argument::Count(channels as u64), pointer(&out, x.dtype())?];
+    Kernel::over("packed", (batch, height * width)).launch(x.device(), x.dtype(), &arguments)?;
+    Ok(out)
+}
+
 fn run(name: &'static str, x: &Tensor, affine: &[Argument], out: &Tensor) -> Result<()> {
     let (rows, length) = x.dims2()?;
     if out.dims() != [length, rows] {
         candle_core::bail!("{:?} turned is not {:?}", x.dims(), out.dims());
     }
     let dtype = x.dtype();
-    let tiles = rows.div_ceil(TILE) * length.div_ceil(TILE);
-    let kernel = Kernel { name, rows: 1, length, blocks: tiles.clamp(1, BLOCKS * TILE) };
+    let kernel = Kernel { name, rows: 1, length, blocks: rows.div_ceil(TILE) * length.div_ceil(TILE) };
     let mut arguments = vec![pointer(x, dtype)?];
     arguments.extend(affine);
     arguments.extend([Argument::Count(rows as u64), pointer(out, dtype)?]);

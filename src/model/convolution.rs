@@ -38,7 +38,8 @@ pub(super) fn first(images: &Tensor, kernel: &Tensor, window: Window) -> Result<
     let grid = grid_of(images, window)?;
     #[cfg(feature = "cudnn")]
     if has_kernels(images) {
-        return Ok((packed::rows(&packed::convolve(&packed::images(images)?, kernel, window)?)?, grid));
+        let (images, kernel) = (packed::images(images)?, packed::images(kernel)?);
+        return Ok((packed::rows(&packed::convolve(&images, &kernel, window)?)?, grid));
     }
     Ok((rows(&images.conv2d(kernel, window.padding, window.stride, 1, 1)?)?, grid))
 }
@@ -47,7 +48,7 @@ pub(super) fn first(images: &Tensor, kernel: &Tensor, window: Window) -> Result<
 pub(super) fn three(norm: &Affine, x: &Tensor, grid: Grid, kernel: &Tensor) -> Result<Tensor> {
     #[cfg(feature = "cudnn")]
     if has_kernels(x) {
-        return packed::rows(&packed::convolve(&packed::relu(norm, x, grid)?, kernel, THREE)?);
+        return packed::rows(&packed::convolve(&packed::relu(norm, x, grid)?, &packed::kernel(kernel)?, THREE)?);
     }
     rows(&grid.unfold(&norm.relu(x)?)?.transpose(0, 1)?.conv2d(kernel, 1, 1, 1, 1)?)
 }
@@ -63,24 +64,31 @@ pub(super) fn three_into(
 ) -> Result<()> {
     #[cfg(feature = "cudnn")]
     if has_kernels(x) {
-        return packed::rows_into(&packed::convolve(&packed::relu(norm, x, grid)?, kernel, THREE)?, all, start);
+        let new = packed::convolve(&packed::relu(norm, x, grid)?, &packed::kernel(kernel)?, THREE)?;
+        return packed::rows_into(&new, all, start);
     }
     all.slice_set(&three(norm, x, grid, kernel)?, 0, start)
 }
 
-/// The gradients of a 3x3 by its input (C, M) and its kernel (O, C, 3, 3).
+/// The gradients of [`three`] by what the norm's ReLU gave, (C, M), and by its kernel (O, C, 3, 3).
 ///
-/// Without cuDNN the input's is the convolution by the kernel turned around, with inputs and outputs exchanged.
-pub(super) fn three_backward(x: &Tensor, grid: Grid, kernel: &Tensor, gradient: &Tensor) -> Result<(Tensor, Tensor)> {
+/// Without cuDNN the former is the convolution by the kernel turned around, with inputs and outputs exchanged.
+pub(super) fn three_backward(
+    norm: &Affine,
+    x: &Tensor,
+    grid: Grid,
+    kernel: &Tensor,
+    gradient: &Tensor,
+) -> Result<(Tensor, Tensor)> {
     #[cfg(feature = "cudnn")]
     if has_kernels(x) {
-        let (x, gradient) = (packed::map(x, grid)?, packed::map(gradient, grid)?);
-        let input = packed::rows(&packed::by_input(&x, kernel, &gradient, THREE)?)?;
-        return Ok((input, packed::by_kernel(&x, &gradient, THREE)?));
+        let (z, gradient) = (packed::relu(norm, x, grid)?, packed::map(gradient, grid)?);
+        let input = packed::rows(&packed::by_input(&z, &packed::kernel(kernel)?, &gradient, THREE)?)?;
+        return Ok((input, packed::by_kernel(&z, &gradient, THREE)?));
     }
     let turned = kernel.flip(&[2, 3])?.transpose(0, 1)?.contiguous()?; // (C, O, 3, 3)
     let input = rows(&grid.unfold(gradient)?.transpose(0, 1)?.conv2d(&turned, 1, 1, 1, 1)?)?;
-    Ok((input, taps(&grid.unfold(x)?, gradient, THREE)?))
+    Ok((input, taps(&grid.unfold(&norm.relu(x)?)?, gradient, THREE)?))
 }
 
 /// The gradient by the kernel of [`first`], of the images and that by what it gave, (O, M).
@@ -88,7 +96,8 @@ pub(super) fn first_backward(images: &Tensor, gradient: &Tensor, window: Window)
     #[cfg(feature = "cudnn")]
     if has_kernels(images) {
         let gradient = packed::map(gradient, grid_of(images, window)?)?;
-        return packed::by_kernel(&packed::images(images)?, &gradient, window);
+        let found = packed::by_kernel(&packed::images(images)?, &gradient, window)?;
+        return found.narrow(1, 0, images.dim(1)?)?.contiguous();
     }
     taps(&images.transpose(0, 1)?, gradient, window)
 }
@@ -137,9 +146,12 @@ mod tests {
     fn three_by_three_goes_back_as_in_candle() {
         let grid = Grid { batch: 2, height: 5, width: 4 };
         let (x, kernel, gradient) = (waves(&[2, 3, 5, 4], 0.7), waves(&[6, 3, 3, 3], 1.3), waves(&[2, 6, 5, 4], 2.1));
-        let (by_x, by_kernel) = candle(&x, &kernel, &gradient, 1, 1);
-        let x = rows(&x).unwrap();
-        let (found_x, found_kernel) = three_backward(&x, grid, &kernel, &rows(&gradient).unwrap()).unwrap();
+        // A norm that opens every ReLU.
+        let one = |value| Tensor::full(value, (3, 1), &Device::Cpu).unwrap();
+        let norm = Affine { scale: one(1.0), shift: one(2.0) };
+        let (by_x, by_kernel) = candle(&(&x + 2.0).unwrap(), &kernel, &gradient, 1, 1);
+        let (x, gradient) = (rows(&x).unwrap(), rows(&gradient).unwrap());
+        let (found_x, found_kernel) = three_backward(&norm, &x, grid, &kernel, &gradient).unwrap();
         assert!(most(found_x - rows(&by_x).unwrap()) < 1e-13);
         assert!(most(found_kernel - by_kernel) < 1e-13);
     }

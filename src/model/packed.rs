@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor};
 use super::affine::Affine;
 use super::maps::{self, Grid};
 use super::window::Window;
-use crate::gpu::{Convolution, affine_relu_turned, channels_last, turned, turned_into};
+use crate::gpu::{self, Convolution, affine_relu_turned, channels_last, turned, turned_into};
 
 /// Of rows (C, M).
 pub(super) fn map(rows: &Tensor, grid: Grid) -> Result<Tensor> {
@@ -25,14 +25,20 @@ pub(super) fn relu(norm: &Affine, rows: &Tensor, grid: Grid) -> Result<Tensor> {
     map(&norm.relu(rows)?, grid)
 }
 
-/// Of images (B, C, H, W).
+/// Of images (B, C, H, W), or of the kernel (O, C, side, side) by which they are convolved: few channels, with channels of zeros
+/// behind them where those of a pixel lie side by side.
 pub(super) fn images(images: &Tensor) -> Result<Tensor> {
-    if channels_last(images.dtype()) { images.permute((0, 2, 3, 1))?.contiguous() } else { images.contiguous() }
+    if channels_last(images.dtype()) && images.dim(1)? <= gpu::PACKED { gpu::packed(images) } else { kernel(images) }
 }
 
-/// A kernel (O, C, side, side) that lies as [`images`] packs it, so that nothing is left to do.
+/// Of a kernel (O, C, side, side).
+pub(super) fn kernel(kernel: &Tensor) -> Result<Tensor> {
+    if channels_last(kernel.dtype()) { kernel.permute((0, 2, 3, 1))?.contiguous() } else { kernel.contiguous() }
+}
+
+/// A kernel (O, C, side, side) that lies as [`kernel`] packs it, so that nothing is left to do.
 pub(super) fn laid(kernel: &Tensor) -> Result<Tensor> {
-    let packed = images(kernel)?;
+    let packed = self::kernel(kernel)?;
     if channels_last(kernel.dtype()) { packed.permute((0, 3, 1, 2)) } else { Ok(packed) }
 }
 
@@ -50,16 +56,14 @@ pub(super) fn rows_into(packed: &Tensor, all: &Tensor, start: usize) -> Result<(
     all.slice_set(&maps::rows(packed)?, 0, start)
 }
 
-/// A packed map by a kernel (O, C, side, side).
+/// A packed map by a packed kernel.
 pub(super) fn convolve(x: &Tensor, kernel: &Tensor, window: Window) -> Result<Tensor> {
-    let (sizes, kernel) = (sizes(x)?, images(kernel)?);
-    of(sizes, self::sizes(&kernel)?, window).forward(x, &kernel)
+    of(sizes(x)?, sizes(kernel)?, window).forward(x, kernel)
 }
 
-/// The gradient by the packed x, of that by what [`convolve`] gave.
+/// The gradient by the packed x, of that by what [`convolve`] gave with the packed kernel.
 pub(super) fn by_input(x: &Tensor, kernel: &Tensor, gradient: &Tensor, window: Window) -> Result<Tensor> {
-    let kernel = images(kernel)?;
-    of(sizes(x)?, sizes(&kernel)?, window).by_input(&kernel, gradient)
+    of(sizes(x)?, sizes(kernel)?, window).by_input(kernel, gradient)
 }
 
 /// The gradient by the kernel, (O, C, side, side).

@@ -61,13 +61,12 @@ impl Block {
     }
 
     /// From rows (C, M) to what is kept, all of the block's channels among it. `again`: what the 1x1s give is not.
-    pub(super) fn forward(&self, pass: &mut Pass, input: &Tensor, grid: Grid, again: bool) -> Result<Kept> {
+    pub(super) fn forward(&self, pass: &Pass, input: &Tensor, grid: Grid, again: bool) -> Result<Kept> {
         let all = self.channels + self.layers.len() * self.growth;
         let x = room((all, grid.pixels()), input.dtype(), input.device())?;
         x.slice_set(input, 0, 0)?;
-        let of_input = pass.moments(input)?;
-        let moments = of_input.room(all)?;
-        moments.put(0, &of_input)?;
+        let moments = Moments::room(all, input)?;
+        pass.put_moments(&moments, 0, input)?;
         let mut narrow = Vec::new();
         for (layer, channels) in self.layers() {
             let (read, of_read) = (x.narrow(0, 0, channels)?, moments.narrow(0, channels)?);
@@ -83,13 +82,13 @@ impl Block {
                 layer.new.forward(pass, &read, &of_read, grid)?
             };
             x.slice_set(&new, 0, channels)?;
-            moments.put(channels, &pass.moments(&new)?)?;
+            pass.put_moments(&moments, channels, &new)?;
         }
         Ok(Kept { x, moments, grid, narrow })
     }
 
     /// From the gradient by all of the block's channels, which it takes over, to that by its input, (C, M).
-    pub(super) fn backward(&self, pass: &mut Pass, kept: Kept, gradient: &Deferred) -> Result<Tensor> {
+    pub(super) fn backward(&self, pass: &Pass, kept: Kept, gradient: &Deferred) -> Result<Tensor> {
         let Kept { x, moments, grid, mut narrow } = kept;
         let resolve = |start, channels| {
             let moments = moments.narrow(start, channels)?;

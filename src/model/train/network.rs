@@ -105,8 +105,8 @@ impl Network {
         let Kept { images, stem, mut blocks, features } = kept;
         pass.trained = true;
         let turned = gradient.t()?.contiguous()?; // (classes, B)
-        pass.keep("classifier.weight".into(), turned.matmul(&features.t()?)?);
-        pass.keep("classifier.bias".into(), gradient.sum(0)?);
+        pass.keep("classifier.weight", &turned.matmul(&features.t()?)?)?;
+        pass.keep("classifier.bias", &gradient.sum(0)?)?;
         let weight = pass.weight("classifier.weight")?;
         let mut next = Next::Features(weight.t()?.matmul(&turned)?); // (features, B)
         for (index, block) in self.blocks.iter().enumerate().rev() {
@@ -135,7 +135,7 @@ impl Network {
 
     fn stem_backward(
         &self,
-        pass: &mut Pass,
+        pass: &Pass,
         images: &Tensor,
         stem: Option<(Tensor, Moments, Grid)>,
         by_rows: Tensor,
@@ -143,17 +143,15 @@ impl Network {
         let by_conv = match stem {
             Some((x, moments, grid)) => {
                 let norm = pass.norm(NORM0, &moments)?;
-                let z = norm.relu(&x)?;
-                let map = grid.unfold(&z)?;
+                let map = grid.unfold(&norm.relu(&x)?)?;
                 let by_pooled = by_rows.reshape(((), grid.batch, grid.height.div_ceil(2), grid.width.div_ceil(2)))?;
                 let by_z = pool::max_3x3_backward(&map, &by_pooled)?.flatten_from(1)?;
-                pass.backward(NORM0, &norm, (&x, &z), &by_z, None)?.resolve(&x, &moments)?
+                pass.backward(NORM0, &norm, &x, &by_z, None)?.resolve(&x, &moments)?
             }
             None => by_rows,
         };
         let by_kernel = convolution::first_backward(images, &by_conv, Window::first(self.stem))?;
-        pass.keep("features.conv0.weight".into(), by_kernel);
-        Ok(())
+        pass.keep("features.conv0.weight", &by_kernel)
     }
 }
 
@@ -166,12 +164,11 @@ enum Next {
 }
 
 /// Norm5, its ReLU and the average over the map.
-fn head_backward(pass: &mut Pass, kept: &block::Kept, by_features: &Tensor) -> Result<Deferred> {
+fn head_backward(pass: &Pass, kept: &block::Kept, by_features: &Tensor) -> Result<Deferred> {
     let block::Kept { x, moments, grid, .. } = kept;
     let norm = pass.norm(NORM5, moments)?;
-    let z = norm.relu(x)?;
     let pixels = grid.height * grid.width;
     let spread = (by_features / pixels as f64)?.unsqueeze(2)?; // (features, B, 1)
     let spread = spread.broadcast_as((x.dim(0)?, grid.batch, pixels))?.flatten_from(1)?;
-    pass.backward(NORM5, &norm, (x, &z), &spread, None)
+    pass.backward(NORM5, &norm, x, &spread, None)
 }

@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use crate::model::affine::Affine;
 #[cfg(feature = "cuda")]
 use crate::model::maps::has_kernels;
-use crate::model::maps::wide;
+use crate::model::maps::{self, wide};
 
 /// Mean, biased variance and, with it, inverse deviation r = 1/√(σ² + eps) of each channel, (C, 1), f32 at least.
 #[derive(Clone, Debug)]
@@ -16,42 +16,39 @@ pub(super) struct Moments {
 }
 
 impl Moments {
+    /// Of what is known.
     pub(super) fn new(mean: Tensor, var: Tensor, eps: f64) -> Result<Self> {
         let inverse = (&var + eps)?.sqrt()?.recip()?;
         Ok(Self { mean, var, inverse })
     }
 
-    /// Of rows (C, M): the mean, then the distances from it.
-    pub(super) fn of(rows: &Tensor, eps: f64) -> Result<Self> {
+    /// Room for those of so many channels of maps like this one.
+    pub(super) fn room(channels: usize, like: &Tensor) -> Result<Self> {
+        let room = || maps::room((channels, 1), wide(like.dtype()), like.device());
+        Ok(Self { mean: room()?, var: room()?, inverse: room()? })
+    }
+
+    /// Puts those of rows (C, M) in the place of the channels from `start` on: the mean, then the distances from it.
+    pub(super) fn put(&self, start: usize, rows: &Tensor, eps: f64) -> Result<()> {
+        let place = self.narrow(start, rows.dim(0)?)?;
         #[cfg(feature = "cuda")]
         if has_kernels(rows) {
-            let [mean, var] = crate::gpu::moments(rows)?;
-            return Self::new(mean, var, eps);
+            return crate::gpu::moments_into(rows, eps, [&place.mean, &place.var, &place.inverse]);
         }
         let rows = rows.to_dtype(wide(rows.dtype()))?;
         let mean = rows.mean_keepdim(1)?;
         let var = rows.broadcast_sub(&mean)?.sqr()?.mean_keepdim(1)?;
-        Self::new(mean, var, eps)
+        let found = Self::new(mean, var, eps)?;
+        for (place, found) in [(place.mean, found.mean), (place.var, found.var), (place.inverse, found.inverse)] {
+            place.slice_set(&found, 0, 0)?;
+        }
+        Ok(())
     }
 
     /// Those of some channels.
     pub(super) fn narrow(&self, start: usize, channels: usize) -> Result<Self> {
         let part = |all: &Tensor| all.narrow(0, start, channels);
         Ok(Self { mean: part(&self.mean)?, var: part(&self.var)?, inverse: part(&self.inverse)? })
-    }
-
-    /// Room for those of so many channels, of the type of these.
-    pub(super) fn room(&self, channels: usize) -> Result<Self> {
-        let room = |like: &Tensor| Tensor::zeros((channels, 1), like.dtype(), like.device());
-        Ok(Self { mean: room(&self.mean)?, var: room(&self.var)?, inverse: room(&self.inverse)? })
-    }
-
-    /// Puts those of some channels in their place.
-    pub(super) fn put(&self, start: usize, some: &Self) -> Result<()> {
-        for (all, some) in [(&self.mean, &some.mean), (&self.var, &some.var), (&self.inverse, &some.inverse)] {
-            all.slice_set(some, 0, start)?;
-        }
-        Ok(())
     }
 }
 
@@ -65,8 +62,14 @@ pub(super) struct Norm {
 impl Norm {
     /// `weight` and `bias` are (C).
     pub(super) fn new(moments: Moments, weight: &Tensor, bias: &Tensor) -> Result<Self> {
-        let scale = (weight.unsqueeze(1)? * &moments.inverse)?;
-        let shift = (bias.unsqueeze(1)? - (&moments.mean * &scale)?)?;
+        let Moments { mean, inverse, .. } = &moments;
+        #[cfg(feature = "cuda")]
+        if has_kernels(mean) {
+            let [scale, shift] = crate::gpu::affine_of(weight, bias, mean, inverse)?;
+            return Ok(Self { moments, affine: Affine { scale, shift } });
+        }
+        let scale = (weight.unsqueeze(1)? * inverse)?;
+        let shift = (bias.unsqueeze(1)? - (mean * &scale)?)?;
         Ok(Self { moments, affine: Affine { scale, shift } })
     }
 
@@ -80,55 +83,36 @@ impl Norm {
         &self.affine
     }
 
-    /// From the gradient by z to that by x, γ and β, where z is what [`relu`](Self::relu) made of x. Where `onto` is given, that
-    /// by x is added, in place, to that of its first channels.
-    pub(super) fn backward(
-        &self,
-        x: &Tensor,
-        z: &Tensor,
-        gradient: &Tensor,
-        onto: Option<&Deferred>,
-    ) -> Result<NormGradient> {
-        let scale = &self.affine.scale;
+    /// From the gradient by z, which [`relu`](Self::relu) made of x, to that by x, γ and β. Where `onto` is given, that by x is
+    /// added, in place, to that of its first channels.
+    pub(super) fn backward(&self, x: &Tensor, gradient: &Tensor, onto: Option<&Deferred>) -> Result<NormGradient> {
+        let Affine { scale, shift } = &self.affine;
+        let Moments { mean, inverse, .. } = &self.moments;
         let (channels, pixels) = x.dims2()?;
-        let first = onto.map(|onto| onto.narrow(0, channels)).transpose()?;
-        let [sum, weight, bias] = self.gated(x, z, gradient, first.as_ref().map(|first| &first.sum))?;
-        let (mean, along) = (((scale * &bias)? / pixels as f64)?, ((scale * &weight)? / pixels as f64)?);
-        let x = match first {
-            Some(first) => {
-                add(&first.mean, &mean)?;
-                add(&first.along, &along)?;
-                first
-            }
-            None => Deferred { sum, mean, along },
-        };
-        Ok(NormGradient { x, weight: weight.squeeze(1)?, bias: bias.squeeze(1)? })
-    }
-
-    /// With d the gradient by z where the ReLU was open: scale·d (C, M), and the sums of d·x̂ and of d, (C, 1). Where `onto` is
-    /// given, scale·d is added to it.
-    fn gated(&self, x: &Tensor, z: &Tensor, gradient: &Tensor, onto: Option<&Tensor>) -> Result<[Tensor; 3]> {
-        let scale = &self.affine.scale;
+        let onto = onto.map(|onto| onto.narrow(0, channels)).transpose()?;
         #[cfg(feature = "cuda")]
         if has_kernels(x) {
-            let Moments { mean, inverse, .. } = &self.moments;
+            let onto = onto.as_ref().map(|Deferred { sum, mean, along }| [sum, mean, along]);
             let gradient = gradient.to_dtype(x.dtype())?;
-            return crate::gpu::gated(x, &gradient, [scale, &self.affine.shift, mean, inverse], onto);
+            let ([sum, mean, along], [weight, bias]) =
+                crate::gpu::gated(x, &gradient, [scale, shift, mean, inverse], onto)?;
+            return Ok(NormGradient { x: Deferred { sum, mean, along }, weight, bias });
         }
-        let dtype = scale.dtype();
-        let open = (z.gt(0.0)?.to_dtype(dtype)? * gradient.to_dtype(dtype)?)?; // d
-        let weight = (&open * self.standard(x)?)?.sum_keepdim(1)?;
-        let scaled = open.broadcast_mul(scale)?.to_dtype(x.dtype())?;
-        if let Some(onto) = onto {
-            add(onto, &scaled)?;
-        }
-        Ok([scaled, weight, open.sum_keepdim(1)?])
-    }
-
-    /// x̂ = (x - μ)·r, (C, M).
-    fn standard(&self, x: &Tensor) -> Result<Tensor> {
-        let Moments { mean, inverse, .. } = &self.moments;
-        x.to_dtype(mean.dtype())?.broadcast_sub(mean)?.broadcast_mul(inverse)
+        let (dtype, x) = (x.dtype(), x.to_dtype(scale.dtype())?);
+        let open = x.broadcast_mul(scale)?.broadcast_add(shift)?.gt(0.0)?.to_dtype(scale.dtype())?;
+        let by_open = (open * gradient.to_dtype(scale.dtype())?)?; // d
+        let standard = x.broadcast_sub(mean)?.broadcast_mul(inverse)?; // x̂
+        let (weight, bias) = ((&by_open * standard)?.sum_keepdim(1)?, by_open.sum_keepdim(1)?);
+        let found = Deferred {
+            sum: by_open.broadcast_mul(scale)?.to_dtype(dtype)?,
+            mean: ((scale * &bias)? / pixels as f64)?,
+            along: ((scale * &weight)? / pixels as f64)?,
+        };
+        let x = match onto {
+            Some(onto) => onto.plus(&found)?,
+            None => found,
+        };
+        Ok(NormGradient { x, weight: weight.squeeze(1)?, bias: bias.squeeze(1)? })
     }
 }
 
@@ -160,21 +144,24 @@ impl Deferred {
         Ok(Self { sum: part(&self.sum)?, mean: part(&self.mean)?, along: part(&self.along)? })
     }
 
+    /// This, to which `more` was added in place.
+    fn plus(self, more: &Self) -> Result<Self> {
+        for (all, more) in [(&self.sum, &more.sum), (&self.mean, &more.mean), (&self.along, &more.along)] {
+            all.slice_set(&(all + more)?, 0, 0)?;
+        }
+        Ok(self)
+    }
+
     /// The gradient by x, (C, M).
     pub(super) fn resolve(&self, x: &Tensor, moments: &Moments) -> Result<Tensor> {
-        let slope = (&self.along * &moments.inverse)?;
-        let level = (&self.mean - (&moments.mean * &slope)?)?;
+        let Self { sum, mean, along } = self;
         #[cfg(feature = "cuda")]
         if has_kernels(x) {
-            return crate::gpu::resolved(&self.sum, x, &level, &slope);
+            return crate::gpu::resolved(sum, x, mean, along, [&moments.mean, &moments.inverse]);
         }
+        let slope = (along * &moments.inverse)?;
+        let level = (mean - (&moments.mean * &slope)?)?;
         let along = x.to_dtype(slope.dtype())?.broadcast_mul(&slope)?;
-        let sum = self.sum.to_dtype(slope.dtype())?;
-        (sum.broadcast_sub(&level)? - along)?.to_dtype(x.dtype())
+        (sum.to_dtype(slope.dtype())?.broadcast_sub(&level)? - along)?.to_dtype(x.dtype())
     }
-}
-
-/// Adds to a part of a tensor, in place.
-fn add(all: &Tensor, more: &Tensor) -> Result<()> {
-    all.slice_set(&(all + more)?, 0, 0)
 }

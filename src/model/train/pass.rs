@@ -8,18 +8,21 @@ use densenet_arch::Role;
 use densenet_engine::train::{Dropout, Mask, Site};
 
 use super::norm::{Deferred, Moments, Norm};
+use super::store::Store;
 use super::values::Values;
 
 /// One batch's way forward and back.
 #[derive(Debug)]
-pub(super) struct Pass {
+pub(super) struct Pass<'a> {
+    weights: &'a Store,
+    running: &'a Store,
     /// Weights by torchvision's names: convolutions in the type of the maps, all others and the statistics in that of sums.
     tensors: HashMap<String, Tensor>,
     eps: f64,
-    /// Of the weights, by name.
-    pub(super) gradients: HashMap<String, Tensor>,
-    /// What the running statistics are moved by, by their names.
-    pub(super) statistics: HashMap<String, Tensor>,
+    /// Of the weights, end to end; zeros where there is none.
+    pub(super) gradient: Tensor,
+    /// What the running statistics are moved by, likewise.
+    pub(super) statistics: Tensor,
     /// Whether the part under way is trained. One that is not normalises by its running statistics.
     pub(super) trained: bool,
     dropout: Option<Dropout>,
@@ -27,11 +30,17 @@ pub(super) struct Pass {
     norms: RefCell<HashMap<String, Norm>>,
 }
 
-impl Pass {
+impl<'a> Pass<'a> {
     /// With these weights and statistics, and maps of that type.
-    pub(super) fn new(values: [&Values; 2], dtype: DType, eps: f64, dropout: Option<Dropout>) -> Result<Self> {
+    pub(super) fn new(
+        weights: &'a Values,
+        running: &'a Values,
+        dtype: DType,
+        eps: f64,
+        dropout: Option<Dropout>,
+    ) -> Result<Self> {
         let mut tensors = HashMap::new();
-        for Values { store, all, .. } in values {
+        for Values { store, all, .. } in [weights, running] {
             let short = all.to_dtype(dtype)?;
             for param in store.params() {
                 let values = if param.role == Role::ConvWeight { &short } else { all };
@@ -40,8 +49,17 @@ impl Pass {
                 }
             }
         }
-        let (gradients, statistics, norms) = (HashMap::new(), HashMap::new(), RefCell::default());
-        Ok(Self { tensors, eps, gradients, statistics, trained: true, dropout, norms })
+        Ok(Self {
+            weights: &weights.store,
+            running: &running.store,
+            tensors,
+            eps,
+            gradient: weights.all.zeros_like()?,
+            statistics: running.all.zeros_like()?,
+            trained: true,
+            dropout,
+            norms: RefCell::default(),
+        })
     }
 
     /// What is dropped at a place of the part under way, if anything is.
@@ -51,7 +69,14 @@ impl Pass {
 
     /// The moments of rows (C, M), with the network's eps.
     pub(super) fn moments(&self, rows: &Tensor) -> Result<Moments> {
-        Moments::of(rows, self.eps)
+        let moments = Moments::room(rows.dim(0)?, rows)?;
+        self.put_moments(&moments, 0, rows)?;
+        Ok(moments)
+    }
+
+    /// The same in the place of the channels from `start` on.
+    pub(super) fn put_moments(&self, of: &Moments, start: usize, rows: &Tensor) -> Result<()> {
+        of.put(start, rows, self.eps)
     }
 
     /// A weight or statistic.
@@ -77,33 +102,41 @@ impl Pass {
     }
 
     /// What the norm's running statistics will be moved by: the mean and the unbiased variance of so many values.
-    pub(super) fn note(&mut self, norm: &str, moments: &Moments, count: usize) -> Result<()> {
+    pub(super) fn note(&self, norm: &str, moments: &Moments, count: usize) -> Result<()> {
         if self.trained {
             let unbiased = (&moments.var * (count as f64 / (count as f64 - 1.0)))?;
-            self.statistics.insert(format!("{norm}.running_mean"), moments.mean.clone());
-            self.statistics.insert(format!("{norm}.running_var"), unbiased);
+            for (part, found) in [("running_mean", &moments.mean), ("running_var", &unbiased)] {
+                put(self.running, &self.statistics, &format!("{norm}.{part}"), found)?;
+            }
         }
         Ok(())
     }
 
     /// Keeps a weight's gradient.
-    pub(super) fn keep(&mut self, name: String, gradient: Tensor) {
-        self.gradients.insert(name, gradient);
+    pub(super) fn keep(&self, name: &str, gradient: &Tensor) -> Result<()> {
+        put(self.weights, &self.gradient, name, gradient)
     }
 
-    /// From the gradient by z to that by x, where z is what the norm and its ReLU made of x; keeps the norm's own. Where `onto` is
-    /// given, that by x is added to it.
+    /// From the gradient by what the norm and its ReLU made of x to that by x; keeps the norm's own. Where `onto` is given, that
+    /// by x is added to it.
     pub(super) fn backward(
-        &mut self,
+        &self,
         name: &str,
         norm: &Norm,
-        (x, z): (&Tensor, &Tensor),
+        x: &Tensor,
         gradient: &Tensor,
         onto: Option<&Deferred>,
     ) -> Result<Deferred> {
-        let found = norm.backward(x, z, gradient, onto)?;
-        self.keep(format!("{name}.weight"), found.weight);
-        self.keep(format!("{name}.bias"), found.bias);
+        let found = norm.backward(x, gradient, onto)?;
+        self.keep(&format!("{name}.weight"), &found.weight)?;
+        self.keep(&format!("{name}.bias"), &found.bias)?;
         Ok(found.x)
     }
+}
+
+/// Puts a tensor in its place among all values of a store.
+fn put(store: &Store, all: &Tensor, name: &str, tensor: &Tensor) -> Result<()> {
+    let Some(place) = store.get(all, name) else { candle_core::bail!("no tensor {name}") };
+    let values = tensor.to_dtype(all.dtype())?.flatten_all()?.contiguous()?;
+    place?.flatten_all()?.slice_set(&values, 0, 0)
 }

@@ -54,16 +54,6 @@ impl Store {
         Some(all.narrow(0, range.start, range.len()).and_then(|values| values.reshape(param.shape.as_slice())))
     }
 
-    /// All values (n), of tensors by name; zeros for those that are not there.
-    pub(super) fn join(&self, tensors: &HashMap<String, Tensor>, like: &Tensor) -> Result<Tensor> {
-        let (dtype, device) = (like.dtype(), like.device());
-        let one = |param: &Param| match tensors.get(&param.name) {
-            Some(tensor) => tensor.to_dtype(dtype)?.flatten_all(),
-            None => Tensor::zeros(param.elements(), dtype, device),
-        };
-        Tensor::cat(&self.params().map(one).collect::<Result<Vec<_>>>()?, 0)
-    }
-
     /// A number for each value (n).
     pub(super) fn spread(&self, number: impl Fn(&Param) -> f64, like: &Tensor) -> Result<Tensor> {
         let one = |param: &Param| Tensor::full(number(param) as f32, param.elements(), like.device());

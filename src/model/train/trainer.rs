@@ -1,7 +1,5 @@
 //! The trainer.
 
-use std::collections::HashMap;
-
 use candle_core::{DType, Device, Tensor};
 use densenet_arch::{Config, Param, Role, Rounding};
 use densenet_engine::train::{Dropout, Options, Part, Progress, Step, Targets};
@@ -140,15 +138,14 @@ impl Trainer {
         let count = images.dim(0)?;
         let images = images.to_device(device)?.to_dtype(*dtype)?;
         let dropout = Dropout::new(config.drop_rate, options.seed, state.progress.passes);
-        let mut pass = Pass::new([&state.weights, &state.running], *dtype, config.eps, dropout)?;
+        let mut pass = Pass::new(&state.weights, &state.running, *dtype, config.eps, dropout)?;
         let (logits, kept) = network.forward(&mut pass, &images, options.memory_level >= 4)?;
         let logits: Vec<f32> = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
         let mut gradient = logits.clone();
         let loss = targets.loss(&mut gradient, count, options)?;
         let gradient = Tensor::from_vec(gradient, (count, config.num_classes), device)?;
         network.backward(&mut pass, kept, &gradient.to_dtype(wide(*dtype))?)?;
-        let found = state.weights.store.join(&pass.gradients, &self.gradient)?;
-        let gradient = if self.batches == 0 { found } else { (&self.gradient + found)? };
+        let gradient = if self.batches == 0 { pass.gradient } else { (&self.gradient + pass.gradient)? };
         Ok(Batch { step: Step { loss, logits }, gradient, running: state.moved(&pass.statistics)? })
     }
 
@@ -329,10 +326,9 @@ fn scalars<const N: usize>(tensors: [Tensor; N]) -> candle_core::Result<[f64; N]
 
 impl State {
     /// All running statistics after a batch.
-    fn moved(&self, batch: &HashMap<String, Tensor>) -> candle_core::Result<Tensor> {
+    fn moved(&self, batch: &Tensor) -> candle_core::Result<Tensor> {
         let running = &self.running;
-        let batch = running.trained(&running.store.join(batch, &running.all)?)?;
-        let moved = ((running.trained(&running.all)? * (1.0 - MOMENTUM))? + (batch * MOMENTUM)?)?;
+        let moved = ((running.trained(&running.all)? * (1.0 - MOMENTUM))? + (running.trained(batch)? * MOMENTUM)?)?;
         running.replaced(&running.all, &moved)
     }
 

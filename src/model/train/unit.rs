@@ -37,7 +37,7 @@ pub(super) struct Unit {
 
 impl Unit {
     /// From rows x (C, M) to (O, M), or (O, M/4) behind the average.
-    pub(super) fn forward(&self, pass: &mut Pass, x: &Tensor, moments: &Moments, grid: Grid) -> Result<Tensor> {
+    pub(super) fn forward(&self, pass: &Pass, x: &Tensor, moments: &Moments, grid: Grid) -> Result<Tensor> {
         pass.note(&self.norm, moments, grid.pixels())?;
         self.again(pass, x, moments, grid)
     }
@@ -62,29 +62,29 @@ impl Unit {
     /// of the weights are kept in the pass.
     pub(super) fn backward(
         &self,
-        pass: &mut Pass,
+        pass: &Pass,
         (x, moments): (&Tensor, &Moments),
         grid: Grid,
         gradient: &Tensor,
         onto: Option<&Deferred>,
     ) -> Result<Deferred> {
         let norm = pass.norm(&self.norm, moments)?;
-        let z = norm.relu(x)?;
         let kernel = self.kernel(pass)?;
         let drop = |y| self.dropped(pass, y, grid);
         let (by_z, by_kernel) = match self.step {
-            Step::One => conv::one_backward(&z, &kernel, &drop(gradient.clone())?)?,
-            Step::Three => conv::three_backward(&z, grid, &kernel, &drop(gradient.clone())?)?,
+            Step::One => conv::one_backward(&norm.relu(x)?, &kernel, &drop(gradient.clone())?)?,
+            Step::Three => conv::three_backward(norm.affine(), x, grid, &kernel, &drop(gradient.clone())?)?,
             Step::PooledOne if self.drops(pass) => {
-                conv::one_backward(&z, &kernel, &drop(average_backward(gradient, grid)?)?)?
+                conv::one_backward(&norm.relu(x)?, &kernel, &drop(average_backward(gradient, grid)?)?)?
             }
             Step::PooledOne => {
-                let (by_average, by_kernel) = conv::one_backward(&average(&z, grid)?, &kernel, gradient)?;
+                let mean = pool::average_behind(norm.affine(), &grid.unfold(x)?, Rounding::Floor)?.flatten_from(1)?;
+                let (by_average, by_kernel) = conv::one_backward(&mean, &kernel, gradient)?;
                 (average_backward(&by_average, grid)?, by_kernel)
             }
         };
-        pass.keep(format!("{}.weight", self.conv), by_kernel);
-        pass.backward(&self.norm, &norm, (x, &z), &by_z, onto)
+        pass.keep(&format!("{}.weight", self.conv), &by_kernel)?;
+        pass.backward(&self.norm, &norm, x, &by_z, onto)
     }
 
     fn drops(&self, pass: &Pass) -> bool {

@@ -1,0 +1,58 @@
+// Rows as columns, and back.
+
+// Of a tile on its way: a block has one.
+#define TILE 64
+
+// Rows (rows, length) as columns (length, rows), each value by `value(x, its row)`. A block is a tile, one row of tiles behind another.
+template <typename T, typename Value>
+__device__ void turn(const T *x, count rows, T *out, count length, Value value) {
+    // So wide that the values of a column lie in all banks.
+    __shared__ T tile[TILE][TILE + (sizeof(T) < 4 ? 2 : 1)];
+    unsigned wide = ((unsigned)length + TILE - 1) / TILE;
+    count top = blockIdx.x / wide * TILE, left = blockIdx.x % wide * TILE;
+    unsigned lane = threadIdx.x % 32, line = threadIdx.x / 32;
+#pragma unroll
+    for (unsigned down = line; down < TILE; down += THREADS / 32)
+#pragma unroll
+        for (unsigned along = lane; along < TILE; along += 32)
+            if (top + down < rows && left + along < length)
+                tile[down][along] = value(x[(top + down) * length + left + along], top + down);
+    __syncthreads();
+#pragma unroll
+    for (unsigned down = line; down < TILE; down += THREADS / 32)
+#pragma unroll
+        for (unsigned along = lane; along < TILE; along += 32)
+            if (left + down < length && top + along < rows) out[(left + down) * rows + top + along] = tile[along][down];
+}
+
+// Channels of a packed image.
+#define PACKED 8
+
+// Images (gridDim.y, channels, length) as (gridDim.y, length, PACKED): the channels of a pixel, and zeros behind them.
+template <typename T>
+__device__ void packed(const T *x, count channels, T *out, unsigned length) {
+    x += blockIdx.y * channels * length;
+    out += (count)blockIdx.y * PACKED * length;
+    EACH(1, at) {
+        Run<T, PACKED> run;
+        for (unsigned channel = 0; channel < PACKED; ++channel)
+            run.at[channel] = channel < channels ? (float)x[(count)channel * length + at] : 0.0f;
+        write(out + (count)at * PACKED, run);
+    }
+}
+
+#define OF(T)                                                                                                             \
+    extern "C" __global__ void turned_##T(const T *x, count rows, T *out, count length) {                                 \
+        turn(x, rows, out, length, [](T value, count) { return value; });                                                 \
+    }                                                                                                                     \
+    /* max(scale * x + shift, 0), turned. */                                                                              \
+    extern "C" __global__ void affine_relu_turned_##T(const T *x, const float *scale, const float *shift, count rows,     \
+                                                      T *out, count length) {                                             \
+        turn(x, rows, out, length,                                                                                        \
+             [=](T value, count row) { return fmaxf(fmaf(scale[row], (float)value, shift[row]), 0.0f); });                \
+    }                                                                                                                     \
+    extern "C" __global__ void packed_##T(const T *x, count channels, T *out, count length) {                             \
+        packed(x, channels, out, (unsigned)length);                                                                       \
+    }
+OF_ALL
+#undef OF
