@@ -19,7 +19,7 @@ pub(crate) use dropout::dropped;
 pub(crate) use feed::Feed;
 pub(crate) use graph::Recorder;
 pub(crate) use launch::empty;
-pub(crate) use norm::{affine_of, affine_relu, gated, moments_into, resolved};
+pub(crate) use norm::{affine_of, affine_relu, gated, moments_into, noted_into, resolved, widened_into};
 pub(crate) use pool::{Pooling, max_3x3_backward, pooled};
 #[cfg(feature = "cudnn")]
 pub(crate) use turn::{PACKED, affine_relu_turned, packed, turned, turned_into};

@@ -49,16 +49,33 @@ pub(crate) fn affine_of(weight: &Tensor, bias: &Tensor, mean: &Tensor, inverse: 
     Ok([scale.0, shift.0])
 }
 
+/// Writes a mean, and a variance times `factor`, (C, 1) in f32, to (C) each.
+pub(crate) fn noted_into(mean: &Tensor, var: &Tensor, factor: f64, to: [&Tensor; 2]) -> Result<()> {
+    let arguments = [f32s(mean)?, f32s(var)?, Argument::Float(factor as f32), f32s(to[0])?, f32s(to[1])?];
+    Kernel::over("noted", (1, mean.elem_count())).launch(mean.device(), DType::F32, &arguments)
+}
+
+/// Writes values of any shape in f32, f16 or bf16 to as many in f32.
+pub(crate) fn widened_into(x: &Tensor, to: &Tensor) -> Result<()> {
+    let x = x.contiguous()?;
+    if x.elem_count() != to.elem_count() {
+        candle_core::bail!("{:?} where {:?} is expected", x.dims(), to.dims());
+    }
+    let arguments = [pointer(&x, x.dtype())?, f32s(to)?];
+    Kernel::over_runs("widened", (1, x.elem_count()), MANY).launch(x.device(), x.dtype(), &arguments)
+}
+
 /// What goes back through a norm's ReLU to rows x (C, M), from the gradient by what it gave. With d that gradient where the ReLU
 /// was open: scale·d (C, M), the mean of scale·d and of scale·d·x̂, (C, 1) in f32, of which the last two are added to `onto`'s
-/// where that is given, as the first is to its; it is contiguous and of x's type. And the sums of d·x̂ and of d, (C) in f32.
-/// `norm` is scale, shift, mean and inverse deviation, (C, 1) each in f32.
+/// where that is given, as the first is to its; it is contiguous and of x's type. The sums of d·x̂ and of d are written to
+/// `by_norm`, (C) each in f32. `norm` is scale, shift, mean and inverse deviation, (C, 1) each in f32.
 pub(crate) fn gated(
     x: &Tensor,
     gradient: &Tensor,
     norm: [&Tensor; 4],
     onto: Option<[&Tensor; 3]>,
-) -> Result<([Tensor; 3], [Tensor; 2])> {
+    by_norm: [&Tensor; 2],
+) -> Result<[Tensor; 3]> {
     let (x, gradient) = (x.contiguous()?, gradient.contiguous()?);
     let shape @ (rows, length) = x.dims2()?;
     let (dtype, device) = (x.dtype(), x.device());
@@ -83,11 +100,12 @@ pub(crate) fn gated(
         parts.1,
     ];
     kernel.launch(device, dtype, &arguments)?;
-    let (by_weight, by_bias) = (vectors(rows, device)?, vectors(rows, device)?);
     let blocks = Argument::Count(kernel.blocks as u64);
-    let arguments = [parts.1, blocks, f32s(scale)?, adds, by_weight.1, by_bias.1, f32s(&sums[1])?, f32s(&sums[2])?];
+    let [by_weight, by_bias] = by_norm;
+    let arguments =
+        [parts.1, blocks, f32s(scale)?, adds, f32s(by_weight)?, f32s(by_bias)?, f32s(&sums[1])?, f32s(&sums[2])?];
     Kernel::of_rows("gate_of", rows, length).launch(device, DType::F32, &arguments)?;
-    Ok((sums, [by_weight.0, by_bias.0]))
+    Ok(sums)
 }
 
 /// sum - mean - x̂·along of rows (C, M) in f32, f16 or bf16, where x̂ is x less the first of `moments` times the second; all but

@@ -77,6 +77,14 @@ extern "C" __global__ void affine_of_f32(const float *weight, const float *bias,
     }
 }
 
+// Mean, and variance times a factor, of `length` channels to where they are asked for.
+extern "C" __global__ void noted_f32(const float *mean, const float *var, float factor, float *to_mean, float *to_var, count length) {
+    EACH(1, at) {
+        to_mean[at] = mean[at];
+        to_var[at] = factor * var[at];
+    }
+}
+
 // scale * d, where d is the gradient by z, 0 where the ReLU was closed; added to `sum` where `onto` is not 0. In `parts`, each
 // block's part of the sums of d and of d * (x - mean) * inverse: (rows, gridDim.x, 2).
 template <unsigned N, typename T>
@@ -147,6 +155,13 @@ __device__ void resolved(const T *sum, const T *x, const float *mean, const floa
     }
 }
 
+template <unsigned N, typename T> __device__ void widened(const T *x, float *to, unsigned length) {
+    EACH(N, at) {
+        auto run = read<N>(x + at);
+        for (unsigned i = 0; i < N; ++i) to[at + i] = run.at[i];
+    }
+}
+
 #define OF(T)                                                                                                            \
     extern "C" __global__ void affine_relu_##T(const T *x, const float *scale, const float *shift, T *z, count length) { \
         RUNS(T, even(x) && even(z), affine_relu, x, scale, shift, z)                                                     \
@@ -163,6 +178,7 @@ __device__ void resolved(const T *sum, const T *x, const float *mean, const floa
     extern "C" __global__ void resolved_##T(const T *sum, const T *x, const float *mean, const float *along,             \
                                             const float *middles, const float *inverses, T *out, count length) {         \
         RUNS(T, even(sum) && even(x) && even(out), resolved, sum, x, mean, along, middles, inverses, out)                \
-    }
+    }                                                                                                                    \
+    extern "C" __global__ void widened_##T(const T *x, float *to, count length) { RUNS(T, even(x), widened, x, to) }
 OF_ALL
 #undef OF

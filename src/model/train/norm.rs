@@ -10,8 +10,8 @@ use crate::model::maps::{self, wide};
 /// Mean, biased variance and, with it, inverse deviation r = 1/√(σ² + eps) of each channel, (C, 1), f32 at least.
 #[derive(Clone, Debug)]
 pub(super) struct Moments {
-    pub(super) mean: Tensor,
-    pub(super) var: Tensor,
+    mean: Tensor,
+    var: Tensor,
     inverse: Tensor,
 }
 
@@ -43,6 +43,17 @@ impl Moments {
             place.slice_set(&found, 0, 0)?;
         }
         Ok(())
+    }
+
+    /// Writes what running statistics are moved by to (C) each: the mean and the unbiased variance of so many values.
+    pub(super) fn note(&self, count: usize, to: [&Tensor; 2]) -> Result<()> {
+        let factor = count as f64 / (count as f64 - 1.0);
+        #[cfg(feature = "cuda")]
+        if has_kernels(&self.mean) {
+            return crate::gpu::noted_into(&self.mean, &self.var, factor, to);
+        }
+        to[0].slice_set(&self.mean.squeeze(1)?, 0, 0)?;
+        to[1].slice_set(&(&self.var * factor)?.squeeze(1)?, 0, 0)
     }
 
     /// Those of some channels.
@@ -83,9 +94,15 @@ impl Norm {
         &self.affine
     }
 
-    /// From the gradient by z, which [`relu`](Self::relu) made of x, to that by x, γ and β. Where `onto` is given, that by x is
-    /// added, in place, to that of its first channels.
-    pub(super) fn backward(&self, x: &Tensor, gradient: &Tensor, onto: Option<&Deferred>) -> Result<NormGradient> {
+    /// From the gradient by z, which [`relu`](Self::relu) made of x, to that by x; those by γ and β are written to `by_norm`, (C)
+    /// each. Where `onto` is given, that by x is added, in place, to that of its first channels.
+    pub(super) fn backward(
+        &self,
+        x: &Tensor,
+        gradient: &Tensor,
+        onto: Option<&Deferred>,
+        by_norm: [&Tensor; 2],
+    ) -> Result<Deferred> {
         let Affine { scale, shift } = &self.affine;
         let Moments { mean, inverse, .. } = &self.moments;
         let (channels, pixels) = x.dims2()?;
@@ -94,9 +111,9 @@ impl Norm {
         if has_kernels(x) {
             let onto = onto.as_ref().map(|Deferred { sum, mean, along }| [sum, mean, along]);
             let gradient = gradient.to_dtype(x.dtype())?;
-            let ([sum, mean, along], [weight, bias]) =
-                crate::gpu::gated(x, &gradient, [scale, shift, mean, inverse], onto)?;
-            return Ok(NormGradient { x: Deferred { sum, mean, along }, weight, bias });
+            let norm = [scale, shift, mean, inverse];
+            let [sum, mean, along] = crate::gpu::gated(x, &gradient, norm, onto, by_norm)?;
+            return Ok(Deferred { sum, mean, along });
         }
         let (dtype, x) = (x.dtype(), x.to_dtype(scale.dtype())?);
         let open = x.broadcast_mul(scale)?.broadcast_add(shift)?.gt(0.0)?.to_dtype(scale.dtype())?;
@@ -108,22 +125,14 @@ impl Norm {
             mean: ((scale * &bias)? / pixels as f64)?,
             along: ((scale * &weight)? / pixels as f64)?,
         };
-        let x = match onto {
-            Some(onto) => onto.plus(&found)?,
-            None => found,
-        };
-        Ok(NormGradient { x, weight: weight.squeeze(1)?, bias: bias.squeeze(1)? })
+        for (place, found) in by_norm.into_iter().zip([weight, bias]) {
+            place.slice_set(&found.squeeze(1)?, 0, 0)?;
+        }
+        match onto {
+            Some(onto) => onto.plus(&found),
+            None => Ok(found),
+        }
     }
-}
-
-/// What goes back through a norm.
-#[derive(Debug)]
-pub(super) struct NormGradient {
-    pub(super) x: Deferred,
-    /// S2 (C)
-    pub(super) weight: Tensor,
-    /// S1 (C)
-    pub(super) bias: Tensor,
 }
 
 /// A gradient by x of all norms that read x, of which all have the same x̂: `sum - mean - x̂·along`.

@@ -10,6 +10,9 @@ use densenet_engine::train::{Dropout, Mask, Site};
 use super::norm::{Deferred, Moments, Norm};
 use super::store::Store;
 use super::values::Values;
+use crate::model::convolution;
+#[cfg(feature = "cuda")]
+use crate::model::maps::has_kernels;
 
 /// One batch's way forward and back.
 #[derive(Debug)]
@@ -45,7 +48,9 @@ impl<'a> Pass<'a> {
             for param in store.params() {
                 let values = if param.role == Role::ConvWeight { &short } else { all };
                 if let Some(tensor) = store.get(values, &param.name) {
-                    tensors.insert(param.name.clone(), tensor?);
+                    let tensor = tensor?;
+                    let tensor = if tensor.rank() == 4 { convolution::laid(&tensor)? } else { tensor };
+                    tensors.insert(param.name.clone(), tensor);
                 }
             }
         }
@@ -101,20 +106,23 @@ impl<'a> Pass<'a> {
         Ok(norm)
     }
 
-    /// What the norm's running statistics will be moved by: the mean and the unbiased variance of so many values.
+    /// What the norm's running statistics will be moved by, where it is trained: those of so many values.
     pub(super) fn note(&self, norm: &str, moments: &Moments, count: usize) -> Result<()> {
         if self.trained {
-            let unbiased = (&moments.var * (count as f64 / (count as f64 - 1.0)))?;
-            for (part, found) in [("running_mean", &moments.mean), ("running_var", &unbiased)] {
-                put(self.running, &self.statistics, &format!("{norm}.{part}"), found)?;
-            }
+            let place = |part| place(self.running, &self.statistics, &format!("{norm}.{part}"));
+            moments.note(count, [&place("running_mean")?, &place("running_var")?])?;
         }
         Ok(())
     }
 
     /// Keeps a weight's gradient.
     pub(super) fn keep(&self, name: &str, gradient: &Tensor) -> Result<()> {
-        put(self.weights, &self.gradient, name, gradient)
+        let place = place(self.weights, &self.gradient, name)?;
+        #[cfg(feature = "cuda")]
+        if has_kernels(gradient) {
+            return crate::gpu::widened_into(gradient, &place);
+        }
+        place.slice_set(&gradient.to_dtype(place.dtype())?.flatten_all()?.contiguous()?, 0, 0)
     }
 
     /// From the gradient by what the norm and its ReLU made of x to that by x; keeps the norm's own. Where `onto` is given, that
@@ -127,16 +135,13 @@ impl<'a> Pass<'a> {
         gradient: &Tensor,
         onto: Option<&Deferred>,
     ) -> Result<Deferred> {
-        let found = norm.backward(x, gradient, onto)?;
-        self.keep(&format!("{name}.weight"), &found.weight)?;
-        self.keep(&format!("{name}.bias"), &found.bias)?;
-        Ok(found.x)
+        let place = |part| place(self.weights, &self.gradient, &format!("{name}.{part}"));
+        norm.backward(x, gradient, onto, [&place("weight")?, &place("bias")?])
     }
 }
 
-/// Puts a tensor in its place among all values of a store.
-fn put(store: &Store, all: &Tensor, name: &str, tensor: &Tensor) -> Result<()> {
+/// The place (n) of a tensor among all values of a store.
+fn place(store: &Store, all: &Tensor, name: &str) -> Result<Tensor> {
     let Some(place) = store.get(all, name) else { candle_core::bail!("no tensor {name}") };
-    let values = tensor.to_dtype(all.dtype())?.flatten_all()?.contiguous()?;
-    place?.flatten_all()?.slice_set(&values, 0, 0)
+    place?.flatten_all()
 }
