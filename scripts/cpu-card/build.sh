@@ -39,8 +39,8 @@ for source in "$kernels"/{affine,binary,cast,conv,fill,indexing,reduce,sort,tern
     name=$(basename "$source" .cu)
     {
         printf '#include "language.h"\n#define ON_CPU\ntypedef __half f16;\n'
-        # What a launch asks for besides: 48 KiB at most.
-        sed -E 's/extern __shared__ (int|float) ([a-z_]+)\[\];/__shared__ \1 \2[12288];/' "$source"
+        # What a launch asks for besides: 48 KiB at most, and of 16 bytes at a time 192.
+        sed -E 's/extern __shared__ (int|float|uint4) ([a-z_]+)\[\];/__shared__ \1 \2[12288];/' "$source"
     } >"$folder/objects/$name.cpp"
     compile -w -E -P -D__global__=KERNEL "$folder/objects/$name.cpp" | grep -oE 'KERNEL +void +[A-Za-z0-9_]+' |
         sed -E 's/.* (.*)/CARD_KERNEL(\1)/' >>"$folder/objects/$name.cpp.names"

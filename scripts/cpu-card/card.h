@@ -10,5 +10,4 @@ using Work = std::function<void()>;
 // The result is one of the driver's: 0, or that the stream does not exist.
 int enqueue(void *stream, Work work);
 Bind find_kernel(const char *name);
-[[noreturn]] void fail(const char *what);
 }

@@ -43,6 +43,7 @@ unsigned threads_of_block();
 using Launch = std::function<void()>;
 using Bind = Launch (*)(void **);
 struct Kernel { Kernel(const char *name, Bind bind); };
+[[noreturn]] void fail(const char *what);
 void run(const dim3 &grid, const dim3 &block, const Launch &thread);
 
 template <auto kernel, class... Arguments> Launch bind(void (*)(Arguments...), void **from) {
@@ -141,6 +142,7 @@ inline __half __nv_cvt_fp8_to_halfraw(uint8_t, int) { return NAN; }
 
 struct float2 { float x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
+struct alignas(16) uint4 { unsigned x, y, z, w; };
 inline float2 make_float2(float x, float y) { return {x, y}; }
 using std::isnan;
 using std::signbit;
@@ -172,3 +174,5 @@ template <class T, class A, class B> T atomicCAS(T *at, A expected, B desired) {
 namespace cuda::std {
 using ::std::numeric_limits;
 }
+
+#include "tensor.h"

@@ -3,8 +3,9 @@
 
 use std::sync::OnceLock;
 
+use candle_core::cuda::cudarc::driver::sys::CUfunction_attribute_enum;
 use candle_core::cuda::cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr, LaunchArgs, LaunchConfig, PushKernelArg};
-use candle_core::cuda::cudarc::nvrtc::compile_ptx;
+use candle_core::cuda::cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
 use candle_core::cuda::{CudaDevice, CudaStorage, CudaStorageSlice, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{DType, Device, Result, Shape, Storage, Tensor};
@@ -17,6 +18,7 @@ const SOURCE: &str = concat!(
     include_str!("kernels/turn.cu"),
     include_str!("kernels/pool.cu"),
     include_str!("kernels/dropout.cu"),
+    include_str!("kernels/product.cu"),
 );
 
 /// Threads of a block, as the source has it.
@@ -37,22 +39,25 @@ pub(super) struct Kernel {
     pub(super) length: usize,
     /// Blocks that share a row.
     pub(super) blocks: usize,
+    /// Bytes of shared memory besides what the source declares.
+    pub(super) shared: usize,
 }
 
 impl Kernel {
     /// With a value for each thread.
     pub(super) fn over(name: &'static str, (rows, length): (usize, usize)) -> Self {
-        Self { name, rows, length, blocks: length.div_ceil(THREADS).clamp(1, BLOCKS) }
+        Self { blocks: length.div_ceil(THREADS).clamp(1, BLOCKS), ..Self::of_rows(name, rows, length) }
     }
 
     /// With a run of values for each thread, up to `most` blocks a row.
     pub(super) fn over_runs(name: &'static str, (rows, length): (usize, usize), most: usize) -> Self {
-        Self { name, rows, length, blocks: length.div_ceil(THREADS * RUN).clamp(1, most.min(BLOCKS)) }
+        let blocks = length.div_ceil(THREADS * RUN).clamp(1, most.min(BLOCKS));
+        Self { blocks, ..Self::of_rows(name, rows, length) }
     }
 
     /// With one block for each row.
     pub(super) fn of_rows(name: &'static str, rows: usize, length: usize) -> Self {
-        Self { name, rows, length, blocks: 1 }
+        Self { name, rows, length, blocks: 1, shared: 0 }
     }
 
     /// Runs it on maps of that type with what it declares; the length comes last.
@@ -68,12 +73,17 @@ impl Kernel {
         if self.length > 1 << 31 || self.rows > 65_535 {
             candle_core::bail!("{} over {} rows of {}: take a smaller batch", self.name, self.rows, self.length);
         }
-        let function = device.get_or_load_custom_func(&format!("{}_{dtype}", self.name), "densenet-zoo", ptx()?)?;
+        let function =
+            device.get_or_load_custom_func(&format!("{}_{dtype}", self.name), "densenet-zoo", ptx(device)?)?;
         let config = LaunchConfig {
             grid_dim: (self.blocks as u32, self.rows as u32, 1),
             block_dim: (THREADS as u32, 1, 1),
-            shared_mem_bytes: 0,
+            shared_mem_bytes: self.shared as u32,
         };
+        if self.shared > 0 {
+            let most = CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            function.set_attribute(most, self.shared as i32).w()?;
+        }
         let length = Argument::Count(self.length as u64);
         let mut builder = function.builder();
         for argument in arguments.iter().chain([&length]) {
@@ -99,6 +109,11 @@ pub(super) enum Argument {
 }
 
 impl Argument {
+    /// Whether 16 bytes may be read at once from there.
+    pub(super) fn is_even(self) -> bool {
+        matches!(self, Self::Pointer(place) if place % 16 == 0)
+    }
+
     /// Of a pointer.
     #[cfg(feature = "cudnn")]
     pub(super) fn address(self) -> *mut std::ffi::c_void {
@@ -199,12 +214,16 @@ pub(crate) fn empty(shape: impl Into<Shape>, dtype: DType, device: &Device) -> R
     Ok(Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false))
 }
 
-/// The source, compiled once.
-fn ptx() -> Result<&'static str> {
-    static PTX: OnceLock<String> = OnceLock::new();
-    if let Some(ptx) = PTX.get() {
+/// The source, compiled once for cards of compute capability 8.0 and later, and once for older ones.
+fn ptx(device: &CudaDevice) -> Result<&'static str> {
+    static PTX: [OnceLock<String>; 2] = [const { OnceLock::new() }; 2];
+    let (major, _) = device.cuda_stream().context().compute_capability().w()?;
+    let place = &PTX[usize::from(major >= 8)];
+    if let Some(ptx) = place.get() {
         return Ok(ptx);
     }
-    let compiled = compile_ptx(SOURCE).w()?.to_src();
-    Ok(PTX.get_or_init(|| compiled))
+    let arch = if major >= 8 { "compute_80" } else { "compute_75" };
+    let compiled =
+        compile_ptx_with_opts(SOURCE, CompileOptions { arch: Some(arch), ..Default::default() }).w()?.to_src();
+    Ok(place.get_or_init(|| compiled))
 }

@@ -9,6 +9,7 @@ mod graph;
 mod launch;
 mod norm;
 mod pool;
+mod product;
 #[cfg(feature = "cudnn")]
 mod turn;
 
@@ -21,5 +22,8 @@ pub(crate) use graph::Recorder;
 pub(crate) use launch::empty;
 pub(crate) use norm::{affine_of, affine_relu, gated, moments_into, noted_into, resolved, widened_into};
 pub(crate) use pool::{Pooling, max_3x3_backward, pooled};
+#[cfg(feature = "cudnn")]
+pub(crate) use product::product_relu;
+pub(crate) use product::{multiplies, product};
 #[cfg(feature = "cudnn")]
 pub(crate) use turn::{PACKED, affine_relu_turned, packed, turned, turned_into};

@@ -32,7 +32,7 @@ pub(crate) fn moments_into(x: &Tensor, eps: f64, [mean, var, inverse]: [&Tensor;
     let (dtype, device) = (x.dtype(), x.device());
     let blocks = length.div_ceil(HELD).max(1);
     let parts = vectors((rows, blocks, 2), device)?;
-    let kernel = Kernel { name: "moments", rows, length, blocks };
+    let kernel = Kernel { blocks, ..Kernel::of_rows("moments", rows, length) };
     kernel.launch(device, dtype, &[pointer(&x, dtype)?, parts.1])?;
     let arguments =
         [parts.1, Argument::Count(blocks as u64), Argument::Float(eps as f32), f32s(mean)?, f32s(var)?, f32s(inverse)?];

@@ -52,7 +52,7 @@ fn run(name: &'static str, x: &Tensor, affine: &[Argument], out: &Tensor) -> Res
         candle_core::bail!("{:?} turned is not {:?}", x.dims(), out.dims());
     }
     let dtype = x.dtype();
-    let kernel = Kernel { name, rows: 1, length, blocks: rows.div_ceil(TILE) * length.div_ceil(TILE) };
+    let kernel = Kernel { blocks: rows.div_ceil(TILE) * length.div_ceil(TILE), ..Kernel::of_rows(name, 1, length) };
     let mut arguments = vec![pointer(x, dtype)?];
     arguments.extend(affine);
     arguments.extend([Argument::Count(rows as u64), pointer(out, dtype)?]);

@@ -3,16 +3,27 @@
 use candle_core::{Result, Tensor};
 
 use super::affine::Affine;
-#[cfg(feature = "cudnn")]
+#[cfg(feature = "cuda")]
 use super::maps::has_kernels;
 use super::maps::{Grid, rows};
 #[cfg(feature = "cudnn")]
 use super::packed;
 use super::window::Window;
+#[cfg(feature = "cuda")]
+use crate::gpu;
 
 /// 1x1: (C, M) by a kernel (O, C, 1, 1) to (O, M), one product of matrices.
 pub(super) fn one(x: &Tensor, kernel: &Tensor) -> Result<Tensor> {
     kernel.flatten_from(1)?.matmul(x)
+}
+
+/// The same of what a norm's ReLU makes of (C, M).
+pub(super) fn one_behind(norm: &Affine, x: &Tensor, kernel: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if has_kernels(x) && gpu::multiplies(x, kernel)? {
+        return gpu::product(x, [&norm.scale, &norm.shift], kernel);
+    }
+    one(&norm.relu(x)?, kernel)
 }
 
 /// The gradients of [`one`] by its input (C, M) and its kernel (O, C, 1, 1).
@@ -68,6 +79,24 @@ pub(super) fn three_into(
         return packed::rows_into(&new, all, start);
     }
     all.slice_set(&three(norm, x, grid, kernel)?, 0, start)
+}
+
+/// A dense layer with bottleneck, of the first channels of a buffer into its rows from `start` on: norm and 1x1, norm and 3x3. The
+/// second norm's scale is in the 1x1.
+pub(super) fn narrow_three_into(
+    all: &Tensor,
+    start: usize,
+    grid: Grid,
+    (norm1, narrow): (&Affine, &Tensor),
+    (norm2, new): (&Affine, &Tensor),
+) -> Result<()> {
+    let x = all.narrow(0, 0, start)?;
+    #[cfg(feature = "cudnn")]
+    if has_kernels(&x) && gpu::multiplies(&x, narrow)? {
+        let y = packed::narrow((norm1, narrow), &norm2.shift, &x, grid)?;
+        return packed::rows_into(&packed::convolve(&y, &packed::kernel(new)?, THREE)?, all, start);
+    }
+    three_into(all, start, norm2, &one_behind(norm1, &x, narrow)?, grid, new)
 }
 
 /// The gradients of [`three`] by what the norm's ReLU gave, (C, M), and by its kernel (O, C, 3, 3).

@@ -263,13 +263,12 @@ fn block(layers: &[Layer], input: &Tensor, grid: Grid, growth: usize, all: &Tens
     let channels = input.dim(0)?;
     all.slice_set(input, 0, 0)?;
     for (channels, layer) in (channels..).step_by(growth).zip(layers) {
-        let read = all.narrow(0, 0, channels)?;
-        match &layer.narrow {
-            Some((kernel, shift)) => {
-                let y = convolution::one(&layer.norm1.relu(&read)?, kernel)?;
-                convolution::three_into(all, channels, shift, &y, grid, &layer.new)?;
+        let Layer { norm1, narrow, new } = layer;
+        match narrow {
+            Some((narrow, norm2)) => {
+                convolution::narrow_three_into(all, channels, grid, (norm1, narrow), (norm2, new))?;
             }
-            None => convolution::three_into(all, channels, &layer.norm1, &read, grid, &layer.new)?,
+            None => convolution::three_into(all, channels, norm1, &all.narrow(0, 0, channels)?, grid, new)?,
         }
     }
     Ok(())

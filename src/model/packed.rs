@@ -25,6 +25,12 @@ pub(super) fn relu(norm: &Affine, rows: &Tensor, grid: Grid) -> Result<Tensor> {
     map(&norm.relu(rows)?, grid)
 }
 
+/// Of rows (C, M): a norm, its ReLU and a 1x1, then a shift and its ReLU.
+pub(super) fn narrow((norm, kernel): (&Affine, &Tensor), shift: &Tensor, x: &Tensor, grid: Grid) -> Result<Tensor> {
+    let y = gpu::product_relu(x, [&norm.scale, &norm.shift], kernel, shift)?;
+    y.reshape((grid.batch, grid.height, grid.width, ()))
+}
+
 /// Of images (B, C, H, W), or of the kernel (O, C, side, side) by which they are convolved: few channels, with channels of zeros
 /// behind them where those of a pixel lie side by side.
 pub(super) fn images(images: &Tensor) -> Result<Tensor> {

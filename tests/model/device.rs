@@ -97,8 +97,11 @@ struct Small {
 
 impl Small {
     fn new() -> Self {
+        Self::of((72, 53))
+    }
+
+    fn of(size: (usize, usize)) -> Self {
         let config = Config { num_classes: 7, ..Config::imagenet(&[2, 3, 2], 4, 8) };
-        let size = (72, 53);
         let pixel = |index: usize| ((index % 977) as f32 * 0.37).sin() + ((index / 53) as f32 * 0.05).cos();
         let images = (0..3 * 3 * size.0 * size.1).map(pixel).collect();
         Self { open: true, config, size, images, labels: vec![3, 0, 6] }
@@ -303,7 +306,12 @@ fn batches_that_diverge_change_nothing() {
 
 #[test]
 fn half_maps_give_the_gradient_s_direction() {
-    let small = Small::new();
+    let narrow = Small::new();
+    let wide = Small { config: Config { num_classes: 7, ..Config::imagenet(&[2, 1], 32, 64) }, ..Small::of((64, 32)) };
+    [narrow, wide].iter().for_each(half_maps_give_its_gradient_s_direction);
+}
+
+fn half_maps_give_its_gradient_s_direction(small: &Small) {
     let gradient = |dtype| {
         let mut trainer = small.on_device(dtype, &Options::default());
         let step = trainer.accumulate(&small.x(), Targets::Labels(&small.labels)).unwrap();
@@ -345,6 +353,9 @@ fn folded_networks_give_what_the_network_gives() {
         (Config { head: Head::Softmax, ..Config::cifar(13, 5).unwrap() }, [(32, 32), (16, 33)]),
         (Config { head: Head::LogSoftmax, ..Config::imagenet(&[2, 3, 2], 6, 10) }, [(53, 97), (64, 64)]),
         (Config { pooling: Rounding::Ceil, ..Config::imagenet(&[2, 1, 2], 6, 10) }, [(53, 97), (100, 64)]),
+        // As wide as the published ones: more than a tile of the tensor cores, and a part of one.
+        (Config { num_classes: 10, ..Config::imagenet(&[3, 1], 32, 64) }, [(48, 64), (35, 40)]),
+        (Config { num_classes: 10, ..Config::imagenet(&[2, 1], 48, 96) }, [(64, 32), (40, 44)]),
     ] {
         let weights = random_weights(&config);
         let tensors = weights.iter().map(|(name, (shape, values))| {

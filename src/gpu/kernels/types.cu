@@ -23,8 +23,12 @@ struct bf16 {
     __device__ operator float() const { return __uint_as_float((unsigned)bits << 16); }
     // To the nearest, ties to even; what is no number stays none.
     __device__ void operator=(float value) {
+#if !defined ON_CPU && __CUDA_ARCH__ >= 800
+        asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+#else
         unsigned whole = __float_as_uint(value);
         bits = value == value ? (whole + 0x7fff + (whole >> 16 & 1)) >> 16 : 0x7fff;
+#endif
     }
 };
 

@@ -48,9 +48,9 @@ impl Unit {
         let kernel = self.kernel(pass)?;
         let drop = |y| self.dropped(pass, y, grid);
         match self.step {
-            Step::One => drop(conv::one(&norm.relu(x)?, &kernel)?),
+            Step::One => drop(conv::one_behind(norm.affine(), x, &kernel)?),
             Step::Three => drop(conv::three(norm.affine(), x, grid, &kernel)?),
-            Step::PooledOne if self.drops(pass) => average(&drop(conv::one(&norm.relu(x)?, &kernel)?)?, grid),
+            Step::PooledOne if self.drops(pass) => average(&drop(conv::one_behind(norm.affine(), x, &kernel)?)?, grid),
             Step::PooledOne => {
                 let mean = pool::average_behind(norm.affine(), &grid.unfold(x)?, Rounding::Floor)?;
                 conv::one(&mean.flatten_from(1)?, &kernel)
