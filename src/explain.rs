@@ -1,13 +1,13 @@
 //! Where in an image a network sees a class: class activation maps (Zhou et al. 2016), which are exact for a DenseNet, since
 //! its classifier reads the mean of the last features.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::Tensor;
 
 use crate::data::resize::Rgb8;
 use crate::data::transform::Transform;
 use crate::error::{Error, Result};
 use crate::eval::{best, probabilities, scores};
-use crate::model::DenseNet;
+use crate::model::Inference;
 
 /// One class in one image.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,12 +28,11 @@ pub struct Explanation {
 
 /// Explains a class, or the likeliest where none is given, of one image that `transform` makes ready; `name` is the image's.
 pub fn explain(
-    network: &DenseNet,
+    network: &mut Inference,
     transform: &Transform,
     image: &Rgb8,
     name: &str,
     class: Option<usize>,
-    device: &Device,
 ) -> Result<Explanation> {
     let classes = network.config().num_classes;
     if let Some(class) = class.filter(|&class| class >= classes) {
@@ -42,9 +41,9 @@ pub fn explain(
     let mut input = Vec::new();
     transform.append(image, &mut input).map_err(|error| error.of(name))?;
     let (channels, height, width) = transform.shape();
-    let x = Tensor::from_slice(&input, (1, channels, height, width), device)?.to_dtype(network.dtype())?;
-    let features = network.forward_features(&x, false)?; // (1, features, h, w)
-    let outputs: Vec<f32> = network.forward_head(&features)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+    let x = Tensor::from_slice(&input, (1, channels, height, width), network.device())?;
+    let features = network.features(&x)?; // (1, features, h, w)
+    let outputs: Vec<f32> = network.head(&features)?.flatten_all()?.to_vec1()?;
     let outputs = scores(network.config().head, outputs);
     let likeliest = best(&outputs, 1, name)?.first().copied().unwrap_or_default();
     let class = class.unwrap_or(likeliest);
@@ -54,7 +53,7 @@ pub fn explain(
         class,
         logit: outputs[class],
         probability: probabilities(&outputs)[class],
-        map: map.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?,
+        map: map.flatten_all()?.to_vec1()?,
         size: (across, down),
         picture: transform.picture(&input),
     })

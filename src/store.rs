@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::data::labels::Labels;
 use crate::error::{Error, Result};
-use crate::model::DenseNet;
+use crate::model::{DenseNet, Inference};
 use crate::{hf, input};
 
 /// The catalogue with the cache that its files are kept in.
@@ -286,7 +286,12 @@ impl Model {
         Ok((tensor.dims().to_vec(), tensor.flatten_all()?.to_vec1()?))
     }
 
-    /// Builds the network on a device, in a float type.
+    /// Builds the network for inference on a device, in a float type, with its norms folded.
+    pub fn inference(&self, device: &Device, dtype: DType) -> Result<Inference> {
+        Ok(Inference::new(&self.config, &mut |name| self.tensor(name).ok(), device, dtype)?)
+    }
+
+    /// Builds the network on a device, in a float type, with its parts as they are.
     pub fn network(&self, device: &Device, dtype: DType) -> Result<DenseNet> {
         Ok(DenseNet::new(&self.config, VarBuilder::from_tensors(self.tensors.clone(), dtype, device))?)
     }

@@ -47,11 +47,10 @@ impl Explain {
         let class = self.class.as_deref().map(|class| number(&model, class)).transpose()?;
         let protocol = self.protocol.of(&model)?;
         let transform = Transform::new(&protocol, model.config.in_channels)?;
-        let device = self.compute.open()?;
-        let network = model.network(&device, DType::F32)?;
+        let mut network = model.inference(&self.compute.open()?, DType::F32)?;
         let name = self.image.display().to_string();
         let image = Image::File(self.image.clone());
-        let explanation = explain(&network, &transform, &*image.pixels()?, &name, class, &device)?;
+        let explanation = explain(&mut network, &transform, &*image.pixels()?, &name, class)?;
         output::write_png(&self.output, &explanation.overlay())?;
         let label = model.labels.name(explanation.class);
         if self.print.format == Format::Json {

@@ -1,7 +1,7 @@
 //! The network for inference alone, with its norms folded.
 
 use candle_core::{D, DType, Device, Result, Shape, Tensor};
-use densenet_arch::{Config, Head, Stem};
+use densenet_arch::{Config, Stem};
 
 use super::affine::Affine;
 use super::feed::Feed;
@@ -185,7 +185,28 @@ impl Inference {
         output
     }
 
-    /// The same of pixels in the order of such a shape. A card may still be computing when it returns, and what it reads by then
+    /// What the head reads: (B, features, h, w) behind the last norm and ReLU, in f32, of images (B, C, H, W) on any device.
+    pub fn features(&mut self, images: &Tensor) -> Result<Tensor> {
+        let images = images.to_device(&self.device)?.to_dtype(DType::F32)?;
+        let mut place = self.place(images.shape());
+        let map = self.last_map(&images, &mut place.buffers);
+        self.places.push(place);
+        map?.transpose(0, 1)?.to_dtype(DType::F32)
+    }
+
+    /// From what [`features`](Self::features) gives to what [`run`](Self::run) does.
+    pub fn head(&self, features: &Tensor) -> Result<Tensor> {
+        self.classify(&features.transpose(0, 1)?)
+    }
+
+    /// Where a class is seen (Zhou et al. 2016): what [`features`](Self::features) gives, weighted by what the classifier gives each,
+    /// (B, h, w). Exact: its mean over the map and the class's bias are the class's logit.
+    pub fn class_map(&self, features: &Tensor, class: usize) -> Result<Tensor> {
+        let weight = self.classifier.0.narrow(1, class, 1)?.reshape((1, (), 1, 1))?; // (1, features, 1, 1)
+        features.broadcast_mul(&weight)?.sum(1)
+    }
+
+    /// [`run`](Self::run) of pixels in the order of such a shape. A card may still be computing when it returns, and what it reads by then
     /// is its own.
     pub(crate) fn run_pixels(&mut self, pixels: &[f32], shape: &[usize]) -> Result<Tensor> {
         let images = self.feed.push(pixels, shape)?;
@@ -222,7 +243,12 @@ impl Inference {
 
     /// Of images in f32 on the device. `buffers` are written over, or made.
     fn compute(&self, images: &Tensor, buffers: &mut Vec<Tensor>) -> Result<Tensor> {
-        let Config { stem, pooling, head, growth_rate, .. } = self.config;
+        self.classify(&self.last_map(images, buffers)?)
+    }
+
+    /// Behind the last norm and ReLU, (features, B, h, w).
+    fn last_map(&self, images: &Tensor, buffers: &mut Vec<Tensor>) -> Result<Tensor> {
+        let Config { stem, pooling, growth_rate, .. } = self.config;
         let images = images.to_dtype(self.dtype)?;
         let (rows, grid) = convolution::first(&images, &self.conv0, Window::first(stem))?;
         let mut map = match &self.shift0 {
@@ -247,14 +273,14 @@ impl Inference {
                 map = grid.unfold(&self.norm5.relu(buffer)?)?;
             }
         }
-        self.classify(&map, head)
+        Ok(map)
     }
 
     /// From the last map (features, B, h, w).
-    fn classify(&self, map: &Tensor, head: Head) -> Result<Tensor> {
+    fn classify(&self, map: &Tensor) -> Result<Tensor> {
         let (weight, bias) = &self.classifier;
         let features = map.flatten_from(2)?.to_dtype(DType::F32)?.mean(D::Minus1)?; // (features, B)
-        output(head, features.t()?.contiguous()?.matmul(weight)?.broadcast_add(bias)?)
+        output(self.config.head, features.t()?.contiguous()?.matmul(weight)?.broadcast_add(bias)?)
     }
 }
 

@@ -125,13 +125,6 @@ impl DenseNet {
         output(self.config.head, logits)
     }
 
-    /// Where a class is seen (Zhou et al. 2016): `forward_features`' map (B, features, h, w) weighted by what the classifier
-    /// gives each feature, (B, h, w). Exact: its mean over the map and the class's bias are the class's logit.
-    pub fn class_map(&self, features: &Tensor, class: usize) -> Result<Tensor> {
-        let weight = self.classifier.weight().get(class)?.reshape((1, (), 1, 1))?; // (1, features, 1, 1)
-        features.broadcast_mul(&weight)?.sum(1)
-    }
-
     /// Replaces the classifier by one of another width, from `vb` (`classifier.weight`, `classifier.bias`).
     pub fn reset_classifier(&mut self, num_classes: usize, vb: VarBuilder) -> Result<()> {
         self.classifier = candle_nn::linear(self.config.num_features(), num_classes, vb.pp("classifier"))?;

@@ -10,6 +10,7 @@ use crate::data::{Dataset, Image};
 use crate::error::{Error, Result};
 use crate::explain::explain;
 use crate::metrics::Confusion;
+use crate::model::Inference;
 use crate::store::Model;
 use densenet_arch::Protocol;
 
@@ -37,7 +38,7 @@ pub fn examples(measured: &Measured, model: Option<&Model>) -> Result<Vec<Exampl
         return Ok(Vec::new());
     }
     let dataset = Dataset::open(&measured.run.data, &LabelSet::Original)?;
-    let explainer = model.map(|model| Explainer::new(measured, model)).transpose()?;
+    let mut explainer = model.map(|model| Explainer::new(measured, model)).transpose()?;
     let mut examples = Vec::new();
     for (rank, &confusion) in measured.summary.confusions.iter().enumerate() {
         let is_one = |prediction: &&crate::metrics::Prediction| {
@@ -54,7 +55,7 @@ pub fn examples(measured: &Measured, model: Option<&Model>) -> Result<Vec<Exampl
                 )));
             };
             let pixels = sample.image.pixels()?;
-            if let Some(explainer) = explainer.as_ref().filter(|_| rank < EXPLAINED && example.images.is_empty()) {
+            if let Some(explainer) = explainer.as_mut().filter(|_| rank < EXPLAINED && example.images.is_empty()) {
                 example.maps = Some(explainer.maps(&sample.image, &sample.id, confusion)?);
             }
             example.images.push((sample.id.clone(), thumbnail(&pixels)));
@@ -66,7 +67,7 @@ pub fn examples(measured: &Measured, model: Option<&Model>) -> Result<Vec<Exampl
 
 /// The network as it was run.
 struct Explainer {
-    network: crate::model::DenseNet,
+    network: Inference,
     transform: Transform,
 }
 
@@ -79,15 +80,15 @@ impl Explainer {
             Protocol::named(&measured.run.protocol)?
         };
         Ok(Self {
-            network: model.network(&Device::Cpu, DType::F32)?,
+            network: model.inference(&Device::Cpu, DType::F32)?,
             transform: Transform::new(&protocol, model.config.in_channels)?,
         })
     }
 
-    fn maps(&self, image: &Image, name: &str, confusion: Confusion) -> Result<(Rgb8, Rgb8)> {
+    fn maps(&mut self, image: &Image, name: &str, confusion: Confusion) -> Result<(Rgb8, Rgb8)> {
         let pixels = image.pixels()?;
-        let map = |class| {
-            let found = explain(&self.network, &self.transform, &pixels, name, Some(class), &Device::Cpu)?;
+        let mut map = |class| {
+            let found = explain(&mut self.network, &self.transform, &pixels, name, Some(class))?;
             Ok::<_, Error>(thumbnail(&found.overlay()))
         };
         Ok((map(confusion.label)?, map(confusion.predicted)?))

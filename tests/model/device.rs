@@ -5,14 +5,14 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use densenet_arch::{Config, Head, Param, Role, Rounding};
+use densenet_arch::{Config, Head, Param, Role, Rounding, networks};
 use densenet_engine::train::{self, Optimiser, Options, Part, Schedule, Targets, initial_weights};
 use densenet_engine::{Convolutions, Shape};
 use densenet_zoo::device::DeviceChoice;
 use densenet_zoo::model::train::Trainer;
 use densenet_zoo::model::{DenseNet, Inference};
 use densenet_zoo::parity::Difference;
-use densenet_zoo::runner::Runner;
+use densenet_zoo::runner::{Backend, Precision, Runner};
 use densenet_zoo::train::{Compute, Learner, Recipe, Settings};
 
 use crate::engine::random_weights;
@@ -381,6 +381,23 @@ fn folded_networks_give_what_the_network_gives() {
             assert!(short < 2e-2, "{what} in f16: {short}");
         }
     }
+}
+
+#[test]
+fn a_published_network_at_its_size_gives_the_engine_s_logits() {
+    let config = &networks::find("densenet-121").unwrap().config;
+    let weights = random_weights(config);
+    let pixels: Vec<f32> = (0..3 * 224 * 224).map(|at| ((at % 977) as f32 * 0.37).sin() * 2.0).collect();
+    let run = |backend, device: &Device| {
+        let mut runner =
+            Runner::of_weights(config, &mut |name| weights.get(name).cloned(), (224, 224), backend, device).unwrap();
+        runner.run(&pixels, (224, 224)).unwrap()
+    };
+    let (convolutions, precision) = (Convolutions::Exact, Precision::F32);
+    let expected = run(Backend::Engine { threads: 2, convolutions, precision }, &Device::Cpu);
+    let found = apart(&run(Backend::Candle(DType::F32), &here()), &expected);
+    // Sums of up to 1,152 products in another order, 120 convolutions deep.
+    assert!(found < 1e-5, "{found}");
 }
 
 #[test]
