@@ -54,3 +54,10 @@ if ! grep -q "8 of 360" <<<"$found" || ! grep -q "^a graph$" "$log"; then
     printf 'expected 8 of 360 and a graph:\n%s\n' "$found" >&2
     exit 1
 fi
+
+# What may round says so.
+found=$("$target/release/densenet-zoo" bench digits --device cuda --precision tf32 --batch 1 --seconds 0)
+if ! grep -q "candle, cuda:0, tf32" <<<"$found" || ! grep -q "card MiB" <<<"$found"; then
+    printf 'expected candle, cuda:0, tf32 and the card'"'"'s memory:\n%s\n' "$found" >&2
+    exit 1
+fi

@@ -93,6 +93,49 @@ impl DeviceChoice {
     }
 }
 
+impl DeviceChoice {
+    /// Lets the card round to TF32, 11 bits, what it multiplies in f32, from now on and in all of this process.
+    ///
+    /// # Errors
+    ///
+    /// It is no NVIDIA card.
+    pub fn allow_tf32(self) -> Result<()> {
+        match self {
+            Self::Cuda(_) => {
+                #[cfg(feature = "cuda")]
+                candle_core::cuda::set_gemm_reduced_precision_f32(true);
+                Ok(())
+            }
+            _ => Err(Error::Usage(format!("{self}: TF32 is of NVIDIA cards; take --precision f32"))),
+        }
+    }
+}
+
+/// Memory, in MiB, that all programs have of the card on which this thread computes.
+#[cfg(feature = "cuda")]
+pub fn memory_taken_mib() -> Option<f64> {
+    let (free, all) = candle_core::cuda::cudarc::driver::result::mem_get_info().ok()?;
+    Some(all.saturating_sub(free) as f64 / f64::from(1 << 20))
+}
+
+/// Memory that all programs have of a card: there is none in this build.
+#[cfg(not(feature = "cuda"))]
+pub fn memory_taken_mib() -> Option<f64> {
+    None
+}
+
+/// Whether f32 may be rounded to TF32 there.
+#[cfg(feature = "cuda")]
+pub(crate) fn allows_tf32(device: &Device) -> bool {
+    device.is_cuda() && candle_core::cuda::gemm_reduced_precision_f32()
+}
+
+/// Whether f32 may be rounded to TF32 there.
+#[cfg(not(feature = "cuda"))]
+pub(crate) fn allows_tf32(_: &Device) -> bool {
+    false
+}
+
 #[cfg(feature = "cuda")]
 fn open_cuda(ordinal: usize) -> candle_core::Result<Device> {
     crate::gpu::open(ordinal)

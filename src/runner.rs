@@ -9,7 +9,7 @@ use densenet_arch::Config;
 pub use densenet_engine::{Convolutions, Precision, Profile, Stage};
 use densenet_engine::{Options, Plan, Session, Shape};
 
-use crate::device::{DeviceChoice, computes, is_out_of_memory};
+use crate::device::{DeviceChoice, allows_tf32, computes, is_out_of_memory};
 use crate::error::{Error, Result};
 use crate::model::{Inference, Source};
 use crate::store::Model;
@@ -187,9 +187,12 @@ impl Begun {
 
 /// `candle`, with the device where it is not the CPU, and the type where it is not f32.
 pub(crate) fn candle_name(device: &Device, dtype: DType) -> String {
-    let device = (!device.is_cpu()).then(|| DeviceChoice::of(device).to_string());
-    let dtype = (dtype != DType::F32).then(|| dtype.as_str().to_owned());
-    let parts: Vec<_> = std::iter::once("candle".to_owned()).chain(device).chain(dtype).collect();
+    let place = (!device.is_cpu()).then(|| DeviceChoice::of(device).to_string());
+    let dtype = match dtype {
+        DType::F32 => allows_tf32(device).then(|| "tf32".to_owned()),
+        other => Some(other.as_str().to_owned()),
+    };
+    let parts: Vec<_> = std::iter::once("candle".to_owned()).chain(place).chain(dtype).collect();
     parts.join(", ")
 }
 

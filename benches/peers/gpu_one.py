@@ -1,8 +1,8 @@
-"""Runs or trains DenseNet-121 in torch and prints images a second of the median run, and the process's peak memory in MiB.
+"""Runs or trains DenseNet-121 in torch and prints images a second of the median run, and the memory in MiB: what is taken of the card, or the process's peak.
 
-usage: gpu_one.py cuda|cpu infer|train f32|f16|bf16 BATCH SIZE eager|compiled|efficient SECONDS
+usage: gpu_one.py cuda|cpu infer|train f32|tf32|f16|bf16 BATCH SIZE eager|compiled|efficient SECONDS
 
-Half types by autocast, channels last, TF32 off. `efficient` is torchvision's memory_efficient=True.
+Half types by autocast, channels last, TF32 only where it is asked for. `efficient` is torchvision's memory_efficient=True.
 """
 
 import resource
@@ -15,8 +15,8 @@ import torchvision
 
 device, mode, precision, batch, size, way, seconds = sys.argv[1:]
 batch, size, seconds = int(batch), int(size), float(seconds)
-dtype = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[precision]
-torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+dtype = {"f32": torch.float32, "tf32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[precision]
+torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
 torch.backends.cudnn.benchmark = True
 
 network = torchvision.models.densenet121(weights=None, memory_efficient=way == "efficient")
@@ -26,7 +26,7 @@ labels = torch.arange(batch, device=device) * 7919 % 1000
 optimiser = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, nesterov=True, weight_decay=1e-4)
 scaler = torch.amp.GradScaler(device, enabled=precision == "f16" and mode == "train")
 run = torch.compile(network) if way == "compiled" else network
-half = torch.autocast(device, dtype, enabled=precision != "f32")
+half = torch.autocast(device, dtype, enabled=dtype != torch.float32)
 
 
 def infer():
@@ -52,4 +52,9 @@ while time.perf_counter() - start < seconds or len(times) < 3:
     at = time.perf_counter()
     work()
     times.append(time.perf_counter() - at)
-print(batch / statistics.median(times), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+if device == "cuda":
+    free, total = torch.cuda.mem_get_info()
+    memory = (total - free) / 2**20
+else:
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(batch / statistics.median(times), memory)

@@ -6,6 +6,7 @@ use clap::Args;
 use densenet_arch::{Config, networks};
 use densenet_engine::Shape;
 use densenet_engine::train::{Options, Schedule, Targets, initial_weights};
+use densenet_zoo::device::memory_taken_mib;
 use densenet_zoo::runner::{Begun, Convolutions, Profile, Runner, Stage};
 use densenet_zoo::store::Store;
 use densenet_zoo::{Error, Result, memory};
@@ -52,7 +53,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// A column of the table: its title, the result's key, decimals.
 type Column = (&'static str, &'static str, usize);
 
-const INFERENCE: [Column; 7] = [
+const INFERENCE: [Column; 8] = [
     ("batch", "batch", 0),
     ("median ms", "median_ms", 1),
     ("best ms", "best_ms", 1),
@@ -60,15 +61,17 @@ const INFERENCE: [Column; 7] = [
     ("images/s", "images_per_s", 1),
     ("GFLOP/s", "gflop_per_s", 0),
     ("peak MiB", "peak_mib", 0),
+    ("card MiB", "card_mib", 0),
 ];
 
-const TRAINING: [Column; 6] = [
+const TRAINING: [Column; 7] = [
     ("batch", "batch", 0),
     ("median s", "median_s", 4),
     ("best s", "best_s", 4),
     ("90 % s", "p90_s", 4),
     ("images/s", "images_per_s", 1),
     ("peak MiB", "peak_mib", 0),
+    ("card MiB", "card_mib", 0),
 ];
 
 impl Bench {
@@ -129,6 +132,7 @@ impl Bench {
                 "images_per_s": rate,
                 "gflop_per_s": rate * operations / 1e9,
                 "peak_mib": memory::peak_mib(),
+                "card_mib": memory_taken_mib(),
             });
             if self.profile {
                 result["profile"] = stages(&profile, profiled);
@@ -178,6 +182,7 @@ impl Bench {
                 "p90_s": times.at(0.9),
                 "images_per_s": batch as f64 / times.at(0.5),
                 "peak_mib": memory::peak_mib(),
+                "card_mib": memory_taken_mib(),
             }));
         }
         let title = format!(
@@ -215,6 +220,12 @@ impl Bench {
         if self.print.format == Format::Json {
             return output::print_json(&json!(results));
         }
+        // Without a card there is nothing to say of it.
+        let columns: Vec<Column> = columns
+            .iter()
+            .copied()
+            .filter(|(_, key, _)| results.iter().any(|result| !result[*key].is_null()))
+            .collect();
         let row = |result: &Value| columns.iter().map(|&(_, key, digits)| number(&result[key], digits)).collect();
         let header: Vec<_> = columns.iter().map(|&(title, ..)| title).collect();
         let right: Vec<_> = (0..columns.len()).collect();

@@ -169,6 +169,8 @@ enum PrecisionArg {
     #[default]
     #[value(alias = "single")]
     F32,
+    /// Single precision, of which an NVIDIA card multiplies 11 bits, in candle.
+    Tf32,
     /// bfloat16; in the engine for processors with AVX512_BF16, in candle for GPUs.
     Bf16,
     /// Half precision, in candle.
@@ -183,16 +185,21 @@ impl PrecisionArg {
             Self::F32 => Ok(Precision::F32),
             Self::Bf16 => Ok(Precision::Bf16),
             Self::F16 => Err(Error::Usage("the engine has no f16; take --precision bf16 or --backend candle".into())),
+            Self::Tf32 => Err(Error::Usage("the engine has no TF32; take --precision bf16 or f32".into())),
         }
     }
 
-    /// candle's.
-    fn dtype(self) -> DType {
-        match self {
+    /// candle's, there.
+    fn dtype(self, device: DeviceChoice) -> Result<DType> {
+        Ok(match self {
             Self::F32 => DType::F32,
+            Self::Tf32 => {
+                device.allow_tf32()?;
+                DType::F32
+            }
             Self::Bf16 => DType::BF16,
             Self::F16 => DType::F16,
-        }
+        })
     }
 }
 
@@ -238,7 +245,7 @@ impl RunnerArgs {
         let choice = self.compute.choose();
         let device = choice.open()?;
         let backend = match self.backend.unwrap_or_else(|| BackendArg::of(choice)) {
-            BackendArg::Candle => Backend::Candle(self.precision.dtype()),
+            BackendArg::Candle => Backend::Candle(self.precision.dtype(choice)?),
             BackendArg::Engine => {
                 Backend::Engine { threads: self.threads(), convolutions, precision: self.precision.resolve()? }
             }
@@ -261,7 +268,7 @@ impl ComputeArgs {
     fn of_training(&self, backend: Option<BackendArg>, precision: PrecisionArg) -> Result<Compute> {
         let device = self.choose();
         match backend.unwrap_or_else(|| BackendArg::of(device)) {
-            BackendArg::Candle => Ok(Compute::Candle { device, dtype: precision.dtype() }),
+            BackendArg::Candle => Ok(Compute::Candle { device, dtype: precision.dtype(device)? }),
             BackendArg::Engine if device != DeviceChoice::Cpu => {
                 Err(Error::Usage("the engine runs on the CPU; take --backend candle for other devices".into()))
             }

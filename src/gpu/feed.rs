@@ -84,10 +84,10 @@ impl Feed {
     }
 }
 
-/// By a few threads: one does not fill the memory's width.
+/// By some threads: one does not fill the memory's width.
 fn copy(from: &[f32], to: &mut [f32]) {
-    const PART: usize = 4 << 20;
-    let parts = from.len().div_ceil(PART).clamp(1, 4);
+    const PART: usize = 1 << 20;
+    let parts = from.len().div_ceil(PART).clamp(1, 8);
     let size = from.len().div_ceil(parts).max(1);
     thread::scope(|scope| {
         let mut parts = from.chunks(size).zip(to.chunks_mut(size));

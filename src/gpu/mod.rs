@@ -2,6 +2,8 @@
 
 #[cfg(feature = "cudnn")]
 mod convolution;
+#[cfg(feature = "cudnn")]
+mod cudnn;
 mod device;
 mod dropout;
 mod feed;

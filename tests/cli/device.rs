@@ -46,6 +46,9 @@ fn devices_and_types_that_do_not_go_together_are_refused() {
     };
     refused(&["bench", "digits", "--device", "gpu"], "auto, cpu, cuda, cuda:N, metal or metal:N is expected");
     refused(&["bench", "digits", "--device", "cpu", "--precision", "f16"], "the engine has no f16");
+    refused(&["bench", "digits", "--device", "cpu", "--precision", "tf32"], "the engine has no TF32");
+    let candle = ["bench", "digits", "--device", "cpu", "--backend", "candle", "--precision", "tf32"];
+    refused(&candle, "cpu: TF32 is of NVIDIA cards; take --precision f32");
     refused(&["train", "--preset", "digits", "--device", "cpu", "--precision", "bf16"], "the engine trains in f32");
     let candle = ["train", "--preset", "digits", "--device", "cpu", "--backend", "candle"];
     refused(&[&candle[..], &["--precision", "bf16"]].concat(), "candle has no bf16 on the CPU");
