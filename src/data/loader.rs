@@ -62,7 +62,7 @@ pub fn each_batch(
         let start = number * size;
         prepare(&samples[start..samples.len().min(start + size)], start, transform, pixels)
     };
-    ahead(samples.len().div_ceil(size), makers(threads, size * transform.bytes()), make, |mut batch| {
+    ahead(samples.len().div_ceil(size), makers(threads, size * transform.bytes()), make, |mut batch, _| {
         consume(&mut batch)?;
         Ok(Some(batch.pixels))
     })
@@ -73,13 +73,29 @@ pub(crate) fn makers(threads: usize, bytes: usize) -> usize {
     threads.min(ROOM / (3 * bytes.max(1))).max(1)
 }
 
+/// What comes behind that which is consumed.
+pub(crate) struct Next<'a, T> {
+    made: Option<&'a Receiver<T>>,
+    taken: Option<T>,
+}
+
+impl<T> Next<'_, T> {
+    /// If there is one and it is made by now.
+    pub(crate) fn ready(&mut self) -> Option<&T> {
+        if self.taken.is_none() {
+            self.taken = self.made.and_then(|made| made.try_recv().ok());
+        }
+        self.taken.as_ref()
+    }
+}
+
 /// Shows `consume` what `make` makes of each number below `count`, in order, while `threads` threads make what comes next.
 /// `consume` gives back the pixels, which a later one is made in, or nothing to end it.
 pub(crate) fn ahead<T: Send>(
     count: usize,
     threads: usize,
     make: impl Fn(usize, Vec<f32>) -> T + Sync,
-    mut consume: impl FnMut(T) -> Result<Option<Vec<f32>>>,
+    mut consume: impl FnMut(T, &mut Next<T>) -> Result<Option<Vec<f32>>>,
 ) -> Result<()> {
     let (threads, make) = (threads.max(1), &make);
     thread::scope(|scope| {
@@ -100,10 +116,14 @@ pub(crate) fn ahead<T: Send>(
                 (receiver, used)
             })
             .collect();
+        let mut taken = None;
         for number in 0..count {
             let (batches, used) = &workers[number % threads];
-            let Ok(batch) = batches.recv() else { continue };
-            let Some(pixels) = consume(batch)? else { break };
+            let Some(batch) = taken.take().or_else(|| batches.recv().ok()) else { continue };
+            let made = (number + 1 < count).then(|| &workers[(number + 1) % threads].0);
+            let mut next = Next { made, taken: None };
+            let Some(pixels) = consume(batch, &mut next)? else { break };
+            taken = next.taken;
             // A thread that is done takes none back.
             let _ = used.send(pixels);
         }
@@ -166,6 +186,31 @@ mod tests {
         assert_eq!(starts, [(0, 100), (100, 100), (200, 100), (300, 60)]);
         assert_eq!(pixels.len(), 360 * 3 * 32 * 32);
         assert!(run(7, 1).1 == pixels && run(360, 8).1 == pixels);
+    }
+
+    #[test]
+    fn what_is_asked_for_ahead_is_what_comes_next() {
+        for threads in [1, 3] {
+            let (mut seen, mut early) = (Vec::new(), 0);
+            ahead(
+                20,
+                threads,
+                |number, _| number,
+                |number, next| {
+                    seen.push(number);
+                    if number % 2 == 0 {
+                        // Made soon; the last but one of a single thread is waited for by none.
+                        while number < 19 && next.ready().is_none() {
+                            thread::yield_now();
+                        }
+                        early += usize::from(next.ready().is_some_and(|next| *next == number + 1));
+                    }
+                    Ok(Some(Vec::new()))
+                },
+            )
+            .unwrap();
+            assert_eq!((seen, early), ((0..20).collect(), 10));
+        }
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(crate) use feed::Feed;
 pub(crate) use graph::Recorder;
 pub(crate) use launch::empty;
 pub(crate) use norm::{affine_of, affine_relu, gated, moments_into, noted_into, resolved, widened_into};
+#[cfg(feature = "cudnn")]
+pub(crate) use pool::pooled_last;
 pub(crate) use pool::{Pooling, max_3x3_backward, pooled};
 #[cfg(feature = "cudnn")]
 pub(crate) use product::product_relu;

@@ -41,6 +41,31 @@ pub(crate) fn pooled(
     Ok(out)
 }
 
+/// The largest of 3x3 of relu(scale·x + shift), as [`pooled`], of x (B, H, W, C) in f32, f16 or bf16 to (B, rows, columns, C), for C in
+/// eights.
+#[cfg(feature = "cudnn")]
+pub(crate) fn pooled_last(x: &Tensor, affine: [&Tensor; 2], (rows, columns): (usize, usize)) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    let (batch, height, width, channels) = x.dims4()?;
+    if channels % 8 != 0 {
+        candle_core::bail!("{channels} channels are not eights");
+    }
+    let (dtype, device) = (x.dtype(), x.device());
+    let out = empty((batch, rows, columns, channels), dtype, device)?;
+    let [height, width, rows, columns] = [height, width, rows, columns].map(|size| size as u32);
+    let [scale, shift] = affine;
+    let arguments = [
+        pointer(&x, dtype)?,
+        pointer(scale, DType::F32)?,
+        pointer(shift, DType::F32)?,
+        Argument::Pool(Pool { height, width, rows, columns, side: 3, before: 1 }),
+        Argument::Count(channels as u64),
+        pointer(&out, dtype)?,
+    ];
+    Kernel::over("pooled_last", (1, out.elem_count() / 8)).launch(device, dtype, &arguments)?;
+    Ok(out)
+}
+
 /// From x (C, B, H, W) and the gradient by its max-pool 3x3 with stride 2 and padding 1, (C, B, (H+1)/2, (W+1)/2), in f32, f16
 /// or bf16, to that by x: each place's goes to the first of its largest values, row by row.
 pub(crate) fn max_3x3_backward(x: &Tensor, gradient: &Tensor) -> Result<Tensor> {

@@ -1,6 +1,7 @@
 //! Convolutions over rows, and the two ways back through them.
 
 use candle_core::{Result, Tensor};
+use densenet_arch::Rounding;
 
 use super::affine::Affine;
 #[cfg(feature = "cuda")]
@@ -8,6 +9,7 @@ use super::maps::has_kernels;
 use super::maps::{Grid, rows};
 #[cfg(feature = "cudnn")]
 use super::packed;
+use super::pool;
 use super::window::Window;
 #[cfg(feature = "cuda")]
 use crate::gpu;
@@ -53,6 +55,23 @@ pub(super) fn first(images: &Tensor, kernel: &Tensor, window: Window) -> Result<
         return Ok((packed::rows(&packed::convolve(&images, &kernel, window)?)?, grid));
     }
     Ok((rows(&images.conv2d(kernel, window.padding, window.stride, 1, 1)?)?, grid))
+}
+
+/// [`first`], and the max-pool of what a norm's ReLU makes of it: (O, B, rows, columns).
+pub(super) fn first_pooled(
+    images: &Tensor,
+    kernel: &Tensor,
+    window: Window,
+    norm: &Affine,
+    pooling: Rounding,
+) -> Result<Tensor> {
+    #[cfg(feature = "cudnn")]
+    if has_kernels(images) && gpu::channels_last(images.dtype()) && kernel.dim(0)? % 8 == 0 {
+        let y = packed::convolve(&packed::images(images)?, &packed::images(kernel)?, window)?;
+        return packed::max_behind(norm, &y, pooling);
+    }
+    let (rows, grid) = first(images, kernel, window)?;
+    pool::max_behind(norm, &grid.unfold(&rows)?, pooling)
 }
 
 /// 3x3 with a border of zeros: of what a norm's ReLU makes of (C, M), by a kernel (O, C, 3, 3), to (O, M).

@@ -250,10 +250,13 @@ impl Inference {
     fn last_map(&self, images: &Tensor, buffers: &mut Vec<Tensor>) -> Result<Tensor> {
         let Config { stem, pooling, growth_rate, .. } = self.config;
         let images = images.to_dtype(self.dtype)?;
-        let (rows, grid) = convolution::first(&images, &self.conv0, Window::first(stem))?;
+        let window = Window::first(stem);
         let mut map = match &self.shift0 {
-            Some(shift) => pool::max_behind(shift, &grid.unfold(&rows)?, pooling)?,
-            None => grid.unfold(&rows)?,
+            Some(shift) => convolution::first_pooled(&images, &self.conv0, window, shift, pooling)?,
+            None => {
+                let (rows, grid) = convolution::first(&images, &self.conv0, window)?;
+                grid.unfold(&rows)?
+            }
         }; // (stem, B, H, W)
         for (index, layers) in self.blocks.iter().enumerate() {
             let (channels, batch, height, width) = map.dims4()?;

@@ -2,9 +2,11 @@
 //! their type has it.
 
 use candle_core::{Result, Tensor};
+use densenet_arch::Rounding;
 
 use super::affine::Affine;
 use super::maps::{self, Grid};
+use super::pool::max_places;
 use super::window::Window;
 use crate::gpu::{self, Convolution, affine_relu_turned, channels_last, turned, turned_into};
 
@@ -65,6 +67,14 @@ pub(super) fn rows_into(packed: &Tensor, all: &Tensor, start: usize) -> Result<(
 /// A packed map by a packed kernel.
 pub(super) fn convolve(x: &Tensor, kernel: &Tensor, window: Window) -> Result<Tensor> {
     of(sizes(x)?, sizes(kernel)?, window).forward(x, kernel)
+}
+
+/// The stem's max-pool of what a norm's ReLU makes of a packed map, whose channels are eights and lie side by side: (C, B, rows,
+/// columns).
+pub(super) fn max_behind(norm: &Affine, x: &Tensor, pooling: Rounding) -> Result<Tensor> {
+    let pooled = gpu::pooled_last(x, [&norm.scale, &norm.shift], max_places((x.dim(1)?, x.dim(2)?), pooling))?;
+    let (batch, height, width, _) = pooled.dims4()?;
+    Grid { batch, height, width }.unfold(&rows(&pooled)?)
 }
 
 /// The gradient by the packed x, of that by what [`convolve`] gave with the packed kernel.

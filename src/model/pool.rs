@@ -13,12 +13,17 @@ const MAX: Window = Window { side: 3, stride: 2, padding: 1 };
 pub(super) fn max_behind(norm: &Affine, x: &Tensor, pooling: Rounding) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
     if super::maps::has_kernels(x) {
-        let (_, _, height, width) = x.dims4()?;
-        let places = |pixels: usize| if pooling == Rounding::Floor { pixels.div_ceil(2) } else { pixels / 2 + 1 };
-        let size = (places(height), places(width));
+        let size = max_places((x.dim(2)?, x.dim(3)?), pooling);
         return crate::gpu::pooled(x, [&norm.scale, &norm.shift], crate::gpu::Pooling::Most, size);
     }
     max_3x3(&activated(norm, x)?, pooling)
+}
+
+/// Rows and columns that [`max_3x3`] makes of so many.
+#[cfg(feature = "cuda")]
+pub(super) fn max_places((height, width): (usize, usize), pooling: Rounding) -> (usize, usize) {
+    let places = |pixels: usize| if pooling == Rounding::Floor { pixels.div_ceil(2) } else { pixels / 2 + 1 };
+    (places(height), places(width))
 }
 
 /// [`average_2x2`] of what a norm's ReLU makes of x (C, B, H, W).

@@ -25,6 +25,17 @@ pub trait Learner {
     /// [`densenet_engine::Error::Diverged`] where a number leaves the range of floats; no weight has changed then.
     fn step(&mut self, images: &[f32], targets: Targets) -> Result<Step>;
 
+    /// The same; `next` has what the next step is to be given, where that is known by the time it is asked. A device takes it in
+    /// while it computes.
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Self::step).
+    fn step_before(&mut self, images: &[f32], targets: Targets, next: &mut dyn Following) -> Result<Step> {
+        let _ = next;
+        self.step(images, targets)
+    }
+
     /// The network to be evaluated: the averaged one, where weights are averaged.
     fn runner(&self) -> Result<Runner>;
 
@@ -49,6 +60,26 @@ pub trait Learner {
 
     /// What computes it, recorded with the run: `engine, avx512, fast`.
     fn name(&self) -> String;
+}
+
+/// The images of the step behind one.
+pub trait Following {
+    /// Those that the next step is given, in the same place; nothing where they are not there yet, or there is none.
+    fn images(&mut self) -> Option<&[f32]>;
+}
+
+/// None.
+impl Following for () {
+    fn images(&mut self) -> Option<&[f32]> {
+        None
+    }
+}
+
+/// Always the same.
+impl Following for &[f32] {
+    fn images(&mut self) -> Option<&[f32]> {
+        Some(self)
+    }
 }
 
 /// What computes a run.

@@ -32,7 +32,7 @@ pub use draws::{Draws, Random};
 pub use epoch::{Epoch, Score};
 pub use folder::{Folder, Kept};
 pub use labelled::{Count, Labelled, Targets};
-pub use learner::{Compute, Entry, Learner, Named, Tensors};
+pub use learner::{Compute, Entry, Following, Learner, Named, Tensors};
 pub use preset::Data;
 pub use recipe::{Falls, Optimiser, Recipe};
 pub use run::{Advance, Moment, Run, Settings};

@@ -11,10 +11,10 @@ use super::checkpoint::{Checkpoint, Position, State, fingerprint};
 use super::draws::Random;
 use super::epoch::{Epoch, Score, best};
 use super::labelled::{Labelled, Targets};
-use super::learner::{Compute, Learner, Tensors};
+use super::learner::{Compute, Following, Learner, Tensors};
 use super::sets::Sets;
 use super::step::{diverged, step};
-use crate::data::loader::{BadImage, ahead, makers};
+use crate::data::loader::{BadImage, Next, ahead, makers};
 use crate::data::transform::Transform;
 use crate::error::{Error, Result};
 use crate::eval::{Setup, Shard, Step, evaluate, evaluate_findings};
@@ -87,6 +87,14 @@ pub enum Advance {
     Paused,
     /// All epochs are done, or none of the last few was better.
     Done,
+}
+
+/// Of a batch's pixels and the numbers of its images.
+impl Following for Next<'_, Result<(Vec<f32>, &[usize])>> {
+    fn images(&mut self) -> Option<&[f32]> {
+        let (pixels, _) = self.ready()?.as_ref().ok()?;
+        Some(pixels)
+    }
 }
 
 impl Run {
@@ -201,9 +209,9 @@ impl Run {
         };
         let mut going = true;
         let makers = makers(*threads, recipe.batch * transform.bytes());
-        ahead(batches.len(), makers, make, |batch| {
+        ahead(batches.len(), makers, make, |batch, next| {
             let (pixels, batch) = batch?;
-            let (loss, wrong) = step(learner.as_mut(), &pixels, batch, &training.targets)
+            let (loss, wrong) = step(learner.as_mut(), &pixels, batch, &training.targets, next)
                 .map_err(|error| diverged(error, epoch, position.step + 1))
                 .inspect_err(|_| ended.store(true, Ordering::Relaxed))?;
             position.step += 1;

@@ -3,7 +3,7 @@
 use densenet_engine::train;
 
 use super::labelled::Targets;
-use super::learner::Learner;
+use super::learner::{Following, Learner};
 use crate::error::{Error, Result};
 
 /// A batch's loss, and how many of its images were taken for another class.
@@ -12,11 +12,12 @@ pub(super) fn step(
     pixels: &[f32],
     batch: &[usize],
     targets: &Targets,
+    next: &mut dyn Following,
 ) -> Result<(f64, Option<usize>)> {
     match targets {
         Targets::Classes(classes) => {
             let labels: Vec<usize> = batch.iter().map(|&index| classes[index]).collect();
-            let step = learner.step(pixels, train::Targets::Labels(&labels))?;
+            let step = learner.step_before(pixels, train::Targets::Labels(&labels), next)?;
             let rows = step.logits.chunks_exact(step.logits.len() / labels.len());
             let wrong = rows.zip(&labels).filter(|(row, label)| row.iter().any(|value| *value > row[**label])).count();
             Ok((step.loss, Some(wrong)))
@@ -24,7 +25,8 @@ pub(super) fn step(
         Targets::Findings(findings) => {
             let classes = learner.config().num_classes;
             let rows = batch.iter().flat_map(|index| &findings[index * classes..][..classes]);
-            let step = learner.step(pixels, train::Targets::Findings(&rows.copied().collect::<Vec<_>>()))?;
+            let rows: Vec<f32> = rows.copied().collect();
+            let step = learner.step_before(pixels, train::Targets::Findings(&rows), next)?;
             Ok((step.loss, None))
         }
     }

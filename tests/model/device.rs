@@ -13,7 +13,7 @@ use densenet_zoo::model::train::Trainer;
 use densenet_zoo::model::{DenseNet, Inference};
 use densenet_zoo::parity::Difference;
 use densenet_zoo::runner::{Backend, Precision, Runner};
-use densenet_zoo::train::{Compute, Learner, Recipe, Settings};
+use densenet_zoo::train::{Compute, Following, Learner, Recipe, Settings};
 
 use crate::engine::random_weights;
 use crate::trainer::{Reference, pytorch, torch7};
@@ -424,6 +424,27 @@ fn batches_may_be_begun_before_the_last_one_is_finished() {
         for (begun, expected) in begun.into_iter().zip(expected) {
             assert_eq!(begun.finish().unwrap(), expected, "{dtype:?}");
         }
+    }
+}
+
+#[test]
+fn images_taken_in_ahead_are_those_of_the_step() {
+    let (recipe, _) = Recipe::preset("digits").unwrap();
+    let compute = Compute::Candle { device: DeviceChoice::of(&here()), dtype: DType::F32 };
+    let settings = Settings { seed: 0, threads: 2, memory_level: 3, convolutions: Convolutions::Exact, compute };
+    let [mut alone, mut ahead] =
+        [(); 2].map(|()| compute.learner(&recipe, &settings, 10, &mut initial_weights(&recipe.config, 1)).unwrap());
+    let batches = [4, 4, 2, 4, 3, 3].into_iter().enumerate().map(|(turn, images)| -> Vec<f32> {
+        (0..images * 3 * 32 * 32).map(|at| ((at * (turn + 2)) as f32 * 0.37).sin()).collect()
+    });
+    let batches: Vec<_> = batches.collect();
+    for (turn, images) in batches.iter().enumerate() {
+        let labels = &[0, 9, 4, 4][..images.len() / (3 * 32 * 32)];
+        let expected = alone.step(images, Targets::Labels(labels)).unwrap();
+        // Once what comes is another batch than was said, of the same size.
+        let mut next = batches.get(if turn == 2 { 0 } else { turn + 1 }).map_or(&[][..], Vec::as_slice);
+        let next: &mut dyn Following = if next.is_empty() { &mut () } else { &mut next };
+        assert_eq!(ahead.step_before(images, Targets::Labels(labels), next).unwrap(), expected, "step {turn}");
     }
 }
 

@@ -30,6 +30,30 @@ __device__ void pooled(const T *x, const float *scale, const float *shift, Pool 
     }
 }
 
+// The largest values of maps (images, height, width, channels), to maps that lie likewise. `length` counts runs of 8 channels.
+template <typename T>
+__device__ void pooled_last(const T *x, const float *scale, const float *shift, Pool pool, unsigned channels, T *out, unsigned length) {
+    unsigned runs = channels / 8, places = pool.rows * pool.columns;
+    EACH(1, at) {
+        unsigned cell = at / runs, first = (at - cell * runs) * 8;
+        unsigned image = cell / places, place = cell - image * places, row = place / pool.columns;
+        unsigned top = 2 * row, left = 2 * (place - row * pool.columns);
+        const T *map = x + (count)image * pool.height * pool.width * channels + first;
+        float factors[8], offsets[8], most[8] = {};
+        for (unsigned i = 0; i < 8; ++i) factors[i] = scale[first + i], offsets[i] = shift[first + i];
+        for (unsigned y = top; y < top + pool.side; ++y)
+            for (unsigned column = left; column < left + pool.side; ++column) {
+                unsigned down = y - pool.before, right = column - pool.before;
+                if (down >= pool.height || right >= pool.width) continue;
+                auto run = read<8>(map + ((count)down * pool.width + right) * channels);
+                for (unsigned i = 0; i < 8; ++i) most[i] = fmaxf(most[i], fmaf(factors[i], (float)run.at[i], offsets[i]));
+            }
+        Run<T, 8> found;
+        for (unsigned i = 0; i < 8; ++i) found.at[i] = most[i];
+        write(out + (count)cell * channels + first, found);
+    }
+}
+
 // Of a map.
 struct Sides { unsigned height, width; };
 
@@ -80,6 +104,10 @@ __device__ void max_pool_back(const T *x, const T *gradient, Sides of, T *out, u
     extern "C" __global__ void pooled_##T(const T *x, const float *scale, const float *shift, Pool pool, count mean, T *out, \
                                           count length) {                                                                   \
         pooled(x, scale, shift, pool, mean, out, (unsigned)length);                                                         \
+    }                                                                                                                       \
+    extern "C" __global__ void pooled_last_##T(const T *x, const float *scale, const float *shift, Pool pool,               \
+                                               count channels, T *out, count length) {                                      \
+        pooled_last(x, scale, shift, pool, (unsigned)channels, out, (unsigned)length);                                      \
     }                                                                                                                       \
     extern "C" __global__ void max_pool_back_##T(const T *x, const T *gradient, Sides of, T *out, count length) {           \
         max_pool_back(x, gradient, of, out, (unsigned)length);                                                              \

@@ -110,7 +110,17 @@ impl Trainer {
     ///
     /// As [`accumulate`](Self::accumulate) and [`update`](Self::update).
     pub fn step(&mut self, images: &Tensor, targets: Targets) -> Result<Step> {
-        let batch = self.batch(images, targets)?;
+        self.step_while(images, targets, &mut || ())
+    }
+
+    /// The same; `meanwhile` is called while the device computes the way forward.
+    pub(crate) fn step_while(
+        &mut self,
+        images: &Tensor,
+        targets: Targets,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<Step> {
+        let batch = self.batch(images, targets, meanwhile)?;
         let gradient = self.mean(&batch.gradient, self.batches + 1)?;
         // One wait for the device.
         let [running, squares] = scalars([batch.running.sum_all()?, gradient.sqr()?.sum_all()?])?;
@@ -127,19 +137,20 @@ impl Trainer {
     /// Targets that do not fit, a loss or a variance that is not finite ([`densenet_engine::Error::Diverged`]), and a batch
     /// that the device cannot take. No weight and no statistic has changed then.
     pub fn accumulate(&mut self, images: &Tensor, targets: Targets) -> Result<Step> {
-        let batch = self.batch(images, targets)?;
+        let batch = self.batch(images, targets, &mut || ())?;
         let [running] = scalars([batch.running.sum_all()?])?;
         self.keep(batch, running)
     }
 
     /// Forward and backward; nothing of the trainer changes.
-    fn batch(&self, images: &Tensor, targets: Targets) -> Result<Batch> {
+    fn batch(&self, images: &Tensor, targets: Targets, meanwhile: &mut dyn FnMut()) -> Result<Batch> {
         let Self { config, options, network, dtype, device, state, .. } = self;
         let count = images.dim(0)?;
         let images = images.to_device(device)?.to_dtype(*dtype)?;
         let dropout = Dropout::new(config.drop_rate, options.seed, state.progress.passes);
         let mut pass = Pass::new(&state.weights, &state.running, *dtype, config.eps, dropout)?;
         let (logits, kept) = network.forward(&mut pass, &images, options.memory_level >= 4)?;
+        meanwhile();
         let logits: Vec<f32> = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
         let mut gradient = logits.clone();
         let loss = targets.loss(&mut gradient, count, options)?;
