@@ -120,8 +120,8 @@ pub(crate) fn ahead<T: Send>(
         for number in 0..count {
             let (batches, used) = &workers[number % threads];
             let Some(batch) = taken.take().or_else(|| batches.recv().ok()) else { continue };
-            let made = (number + 1 < count).then(|| &workers[(number + 1) % threads].0);
-            let mut next = Next { made, taken: None };
+            let behind = (number + 1 < count).then(|| &workers[(number + 1) % threads].0);
+            let mut next = Next { made: behind, taken: None };
             let Some(pixels) = consume(batch, &mut next)? else { break };
             taken = next.taken;
             // A thread that is done takes none back.

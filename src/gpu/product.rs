@@ -18,7 +18,7 @@ const APART: usize = 8;
 /// The most shared memory that a block has on every card since 8.0, in bytes.
 const MOST_SHARED: usize = 99 << 10;
 
-/// Whether [`product`] and [`product_relu`] take rows (C, M) and a kernel (O, C, 1, 1): half types in whole runs of 16 bytes, on a
+/// Whether `product` and `product_relu` take rows (C, M) and a kernel (O, C, 1, 1): half types in whole runs of 16 bytes, on a
 /// card of compute capability 8.0 or later.
 pub(crate) fn multiplies(x: &Tensor, kernel: &Tensor) -> Result<bool> {
     let (channels, pixels) = x.dims2()?;
@@ -40,6 +40,7 @@ pub(crate) fn product(x: &Tensor, [scale, shift]: [&Tensor; 2], kernel: &Tensor)
 }
 
 /// relu(bias + what [`product`] gives), with the outputs of a pixel side by side: (M, O). The bias is (O, 1) in f32.
+#[cfg(feature = "cudnn")]
 pub(crate) fn product_relu(x: &Tensor, affine: [&Tensor; 2], kernel: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let out = empty((x.dim(1)?, kernel.dim(0)?), x.dtype(), x.device())?;
     run("product_relu", x, affine, kernel, Some(bias), &out)?;

@@ -251,12 +251,11 @@ impl Inference {
         let Config { stem, pooling, growth_rate, .. } = self.config;
         let images = images.to_dtype(self.dtype)?;
         let window = Window::first(stem);
-        let mut map = match &self.shift0 {
-            Some(shift) => convolution::first_pooled(&images, &self.conv0, window, shift, pooling)?,
-            None => {
-                let (rows, grid) = convolution::first(&images, &self.conv0, window)?;
-                grid.unfold(&rows)?
-            }
+        let mut map = if let Some(shift) = &self.shift0 {
+            convolution::first_pooled(&images, &self.conv0, window, shift, pooling)?
+        } else {
+            let (rows, grid) = convolution::first(&images, &self.conv0, window)?;
+            grid.unfold(&rows)?
         }; // (stem, B, H, W)
         for (index, layers) in self.blocks.iter().enumerate() {
             let (channels, batch, height, width) = map.dims4()?;
