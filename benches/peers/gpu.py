@@ -40,8 +40,8 @@ if not cuda:
     ROWS = [
         ("infer", "f32", 2, None, ["eager"]),
         ("infer", "f16", 2, None, []),
-        ("train", "f32", 2, 3, TRAIN),
-        ("train", "f32", 2, 4, TRAIN),
+        ("train", "f32", 2, 3, ["eager", "efficient"]),
+        ("train", "f32", 2, 4, ["eager", "efficient"]),
     ]
 
 
