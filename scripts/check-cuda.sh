@@ -29,7 +29,10 @@ for features in cuda cudnn; do
 done
 [ -e "$target/cpu-card/libcuda.so" ] || exit 0
 # With cuDNN there is all that there is without, candle's own convolutions aside.
-DENSENET_ZOO_TEST_DEVICE=cuda cargo test --release --features cudnn --test main device::
+export DENSENET_ZOO_TEST_DEVICE=cuda
+cargo test --release --features cudnn --test main device::
+# What comes out must not know which thread was first.
+CPU_CARD_BACKWARDS=1 cargo test --release --features cudnn --test main -- device::folded device::half
 
 # What the program says of cards that it cannot use.
 refuses() {

@@ -4,7 +4,7 @@
 // at a page that cannot be read, is full of a pattern that is no number, and is taken from the program when it is freed.
 //
 // CPU_CARD_COUNT, CPU_CARD_CAPABILITY (90), CPU_CARD_PTX (90: its version), CPU_CARD_MEMORY (bytes) make another card of it;
-// CPU_CARD_LOG names a file that gets a line for each launch.
+// CPU_CARD_LOG names a file that gets a line for each launch; with CPU_CARD_BACKWARDS blocks and threads begin with the last.
 #include <sys/mman.h>
 #include <unistd.h>
 
