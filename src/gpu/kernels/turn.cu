@@ -3,26 +3,40 @@
 // Of a tile on its way: a block has one.
 #define TILE 64
 
-// Rows (rows, length) as columns (length, rows), each value by `value(x, its row)`. A block is a tile, one row of tiles behind another.
-template <typename T, typename Value>
-__device__ void turn(const T *x, count rows, T *out, count length, Value value) {
-    // So wide that the values of a column lie in all banks.
+// Rows (rows, length) as columns (length, rows), each value by `value(x, its row)`; N values are read and written at once. A block is a
+// tile, one row of tiles behind another.
+template <unsigned N, typename T, typename Value>
+__device__ void turn(const T *x, unsigned rows, T *out, Value value, unsigned length) {
+    // So wide that the values of a column lie in as many banks as may be.
     __shared__ T tile[TILE][TILE + (sizeof(T) < 4 ? 2 : 1)];
-    unsigned wide = ((unsigned)length + TILE - 1) / TILE;
-    count top = blockIdx.x / wide * TILE, left = blockIdx.x % wide * TILE;
-    unsigned lane = threadIdx.x % 32, line = threadIdx.x / 32;
+    unsigned wide = (length + TILE - 1) / TILE, top = blockIdx.x / wide * TILE, left = blockIdx.x % wide * TILE;
+    unsigned lane = threadIdx.x % 32 * N, line = threadIdx.x / 32;
 #pragma unroll
     for (unsigned down = line; down < TILE; down += THREADS / 32)
 #pragma unroll
-        for (unsigned along = lane; along < TILE; along += 32)
-            if (top + down < rows && left + along < length)
-                tile[down][along] = value(x[(top + down) * length + left + along], top + down);
+        for (unsigned along = lane; along < TILE; along += 32 * N) {
+            if (top + down >= rows || left + along >= length) continue;
+            auto run = read<N>(x + (count)(top + down) * length + left + along);
+            for (unsigned i = 0; i < N; ++i) tile[down][along + i] = value(run.at[i], top + down);
+        }
     __syncthreads();
 #pragma unroll
     for (unsigned down = line; down < TILE; down += THREADS / 32)
 #pragma unroll
-        for (unsigned along = lane; along < TILE; along += 32)
-            if (left + down < length && top + along < rows) out[(left + down) * rows + top + along] = tile[along][down];
+        for (unsigned along = lane; along < TILE; along += 32 * N) {
+            if (left + down >= length || top + along >= rows) continue;
+            Run<T, N> run;
+            for (unsigned i = 0; i < N; ++i) run.at[i] = tile[along + i][down];
+            write(out + (count)(left + down) * rows + top + along, run);
+        }
+}
+
+// Pairs of half types where there is nothing but pairs, 4 bytes as of f32.
+template <typename T, typename Value> __device__ void turn(const T *x, count rows, T *out, count length, Value value) {
+    if (sizeof(T) == 2 && rows % 2 == 0 && length % 2 == 0 && (count)x % 4 == 0 && (count)out % 4 == 0)
+        turn<4 / sizeof(T)>(x, (unsigned)rows, out, value, (unsigned)length);
+    else
+        turn<1>(x, (unsigned)rows, out, value, (unsigned)length);
 }
 
 // Channels of a packed image.
