@@ -16,6 +16,7 @@ if nvcc=$(PATH=$PATH:$kept command -v nvcc); then
     done
 fi
 
+install -m 755 scripts/nvcc-standin.sh "$target/cuda-standin/bin/nvcc"
 export CUDA_HOME=$target/cuda-standin NVCC=$target/cuda-standin/bin/nvcc CUDA_COMPUTE_CAP=90 CUDARC_CUDA_VERSION=13000
 export LIBRARY_PATH=$target/cpu-card LD_LIBRARY_PATH=$target/cpu-card
 

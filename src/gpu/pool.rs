@@ -41,7 +41,7 @@ pub(crate) fn pooled(
     Ok(out)
 }
 
-/// The largest of 3x3 of relu(scale·x + shift), as [`pooled`], of x (B, H, W, C) in f32, f16 or bf16 to (B, rows, columns, C), for C in
+/// The largest of 3x3 of relu(scale·x + shift), as [`pooled`], of x (B, H, W, C) in f16 or bf16 to (B, rows, columns, C), for C in
 /// eights.
 #[cfg(feature = "cudnn")]
 pub(crate) fn pooled_last(x: &Tensor, affine: [&Tensor; 2], (rows, columns): (usize, usize)) -> Result<Tensor> {

@@ -10,7 +10,7 @@ const TILE: usize = 64;
 /// Channels of a packed image: the tensor cores take them by eights.
 pub(crate) const PACKED: usize = 8;
 
-/// (M, C) of (C, M) in f32, f16 or bf16.
+/// (M, C) of (C, M) in f16 or bf16.
 pub(crate) fn turned(x: &Tensor) -> Result<Tensor> {
     let (rows, length) = x.dims2()?;
     let out = empty((length, rows), x.dtype(), x.device())?;
@@ -23,7 +23,7 @@ pub(crate) fn turned_into(x: &Tensor, out: &Tensor) -> Result<()> {
     run("turned", &x.contiguous()?, &[], out)
 }
 
-/// relu(scale·x + shift) of rows (C, M) as (M, C), in f32, f16 or bf16; scale and shift are (C, 1) in f32.
+/// relu(scale·x + shift) of rows (C, M) as (M, C), in f16 or bf16; scale and shift are (C, 1) in f32.
 pub(crate) fn affine_relu_turned(x: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tensor> {
     let (x, scale, shift) = (x.contiguous()?, scale.contiguous()?, shift.contiguous()?);
     let (rows, length) = x.dims2()?;
@@ -32,7 +32,7 @@ pub(crate) fn affine_relu_turned(x: &Tensor, scale: &Tensor, shift: &Tensor) -> 
     Ok(out)
 }
 
-/// Images (B, C, H, W) of up to [`PACKED`] channels, in f32, f16 or bf16, as (B, H, W, `PACKED`): the channels of a pixel side by
+/// Images (B, C, H, W) of up to [`PACKED`] channels, in f16 or bf16, as (B, H, W, `PACKED`): the channels of a pixel side by
 /// side, and zeros behind them.
 pub(crate) fn packed(x: &Tensor) -> Result<Tensor> {
     let x = x.contiguous()?;

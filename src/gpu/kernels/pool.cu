@@ -105,12 +105,16 @@ __device__ void max_pool_back(const T *x, const T *gradient, Sides of, T *out, u
                                           count length) {                                                                   \
         pooled(x, scale, shift, pool, mean, out, (unsigned)length);                                                         \
     }                                                                                                                       \
-    extern "C" __global__ void pooled_last_##T(const T *x, const float *scale, const float *shift, Pool pool,               \
-                                               count channels, T *out, count length) {                                      \
-        pooled_last(x, scale, shift, pool, (unsigned)channels, out, (unsigned)length);                                      \
-    }                                                                                                                       \
     extern "C" __global__ void max_pool_back_##T(const T *x, const T *gradient, Sides of, T *out, count length) {           \
         max_pool_back(x, gradient, of, out, (unsigned)length);                                                              \
     }
 OF_ALL
+#undef OF
+
+#define OF(T)                                                                                                  \
+    extern "C" __global__ void pooled_last_##T(const T *x, const float *scale, const float *shift, Pool pool,  \
+                                               count channels, T *out, count length) {                         \
+        pooled_last(x, scale, shift, pool, (unsigned)channels, out, (unsigned)length);                         \
+    }
+OF_HALF
 #undef OF

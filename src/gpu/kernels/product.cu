@@ -179,7 +179,6 @@ __device__ void product(const T *x, const float *scale, const float *shift, cons
                          count channels, count outputs, T *out, count length) {                                                 \
         product<true>(x, scale, shift, kernel, bias, (unsigned)channels, (unsigned)outputs, out, (unsigned)length);             \
     }
-OF(f16)
-OF(bf16)
+OF_HALF
 #undef OF
 #endif

@@ -8,7 +8,7 @@
 template <unsigned N, typename T, typename Value>
 __device__ void turn(const T *x, unsigned rows, T *out, Value value, unsigned length) {
     // So wide that the values of a column lie in as many banks as may be.
-    __shared__ T tile[TILE][TILE + (sizeof(T) < 4 ? 2 : 1)];
+    __shared__ T tile[TILE][TILE + 2];
     unsigned wide = (length + TILE - 1) / TILE, top = blockIdx.x / wide * TILE, left = blockIdx.x % wide * TILE;
     unsigned lane = threadIdx.x % 32 * N, line = threadIdx.x / 32;
 #pragma unroll
@@ -31,10 +31,10 @@ __device__ void turn(const T *x, unsigned rows, T *out, Value value, unsigned le
         }
 }
 
-// Pairs of half types where there is nothing but pairs, 4 bytes as of f32.
+// Pairs, 4 bytes, where there is nothing but pairs.
 template <typename T, typename Value> __device__ void turn(const T *x, count rows, T *out, count length, Value value) {
-    if (sizeof(T) == 2 && rows % 2 == 0 && length % 2 == 0 && (count)x % 4 == 0 && (count)out % 4 == 0)
-        turn<4 / sizeof(T)>(x, (unsigned)rows, out, value, (unsigned)length);
+    if (rows % 2 == 0 && length % 2 == 0 && (count)x % 4 == 0 && (count)out % 4 == 0)
+        turn<2>(x, (unsigned)rows, out, value, (unsigned)length);
     else
         turn<1>(x, (unsigned)rows, out, value, (unsigned)length);
 }
@@ -68,5 +68,5 @@ __device__ void packed(const T *x, count channels, T *out, unsigned length) {
     extern "C" __global__ void packed_##T(const T *x, count channels, T *out, count length) {                             \
         packed(x, channels, out, (unsigned)length);                                                                       \
     }
-OF_ALL
+OF_HALF
 #undef OF

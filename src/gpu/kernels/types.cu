@@ -34,8 +34,9 @@ struct bf16 {
 
 typedef float f32;
 
-// Defines what `OF` makes of each type.
-#define OF_ALL OF(f32) OF(f16) OF(bf16)
+// Defines what `OF` makes of each type, or of those that are packed with the channels of a pixel side by side.
+#define OF_HALF OF(f16) OF(bf16)
+#define OF_ALL OF(f32) OF_HALF
 
 // N values side by side, read and written at once.
 template <typename T, unsigned N> struct alignas(N * sizeof(T)) Run { T at[N]; };
