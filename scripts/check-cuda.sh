@@ -59,6 +59,15 @@ if ! grep -q "8 of 360" <<<"$found" || ! grep -q "^a graph$" "$log"; then
     exit 1
 fi
 
+# A card is told little: of three steps of that network, and of making it ready, 1,212 launches beside products and convolutions.
+: >"$log"
+CPU_CARD_LOG=$log "$target/release/densenet-zoo" bench digits --device cuda --train --precision bf16 --batch 4 --seconds 0 >/dev/null
+launches=$(wc -l <"$log")
+if ((launches > 1300)); then
+    echo "three steps of training have $launches launches; 1,300 at most are expected" >&2
+    exit 1
+fi
+
 # What may round says so.
 found=$("$target/release/densenet-zoo" bench digits --device cuda --precision tf32 --batch 1 --seconds 0)
 if ! grep -q "candle, cuda:0, tf32" <<<"$found" || ! grep -q "card MiB" <<<"$found"; then
