@@ -97,14 +97,15 @@ struct Small {
 
 impl Small {
     fn new() -> Self {
-        Self::of((72, 53))
+        Self::of((72, 53), 3)
     }
 
-    fn of(size: (usize, usize)) -> Self {
+    fn of(size: (usize, usize), images: usize) -> Self {
         let config = Config { num_classes: 7, ..Config::imagenet(&[2, 3, 2], 4, 8) };
         let pixel = |index: usize| ((index % 977) as f32 * 0.37).sin() + ((index / 53) as f32 * 0.05).cos();
-        let images = (0..3 * 3 * size.0 * size.1).map(pixel).collect();
-        Self { open: true, config, size, images, labels: vec![3, 0, 6] }
+        let labels = [3, 0, 6].into_iter().cycle().take(images).collect();
+        let images = (0..images * 3 * size.0 * size.1).map(pixel).collect();
+        Self { open: true, config, size, images, labels }
     }
 
     fn weights(&self) -> impl FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)> {
@@ -125,7 +126,7 @@ impl Small {
     }
 
     fn on_the_engine(&self, options: &Options) -> train::Trainer {
-        let shape = Shape { height: self.size.0, width: self.size.1, batch: 3, threads: 2 };
+        let shape = Shape { height: self.size.0, width: self.size.1, batch: self.labels.len(), threads: 2 };
         train::Trainer::new(&self.config, self.weights(), shape, options).unwrap()
     }
 
@@ -232,6 +233,16 @@ fn what_is_dropped_is_what_the_engine_drops() {
 }
 
 #[test]
+fn maps_that_many_blocks_of_a_card_share_have_the_engine_s_moments() {
+    // 12,288 values a channel, where a block takes 8,192; the last images are brighter, so that the blocks' means differ.
+    let config = Config { num_classes: 7, ..Config::cifar_bc(16, 4).unwrap() };
+    let mut small = Small { config, ..Small::of((32, 32), 12) };
+    small.images[8 * 3 * 32 * 32..].iter_mut().for_each(|value| *value += 2.0);
+    let options = Options { schedule: Schedule::constant(0.05), ..Options::default() };
+    small.agrees_with_the_engine("many blocks", Targets::Labels(&small.labels), &options);
+}
+
+#[test]
 fn memory_levels_give_the_same_bits() {
     let small = Small::new();
     let gradients = |memory_level| {
@@ -307,7 +318,8 @@ fn batches_that_diverge_change_nothing() {
 #[test]
 fn half_maps_give_the_gradient_s_direction() {
     let narrow = Small::new();
-    let wide = Small { config: Config { num_classes: 7, ..Config::imagenet(&[2, 1], 32, 64) }, ..Small::of((64, 32)) };
+    let wide =
+        Small { config: Config { num_classes: 7, ..Config::imagenet(&[2, 1], 32, 64) }, ..Small::of((64, 32), 3) };
     [narrow, wide].iter().for_each(half_maps_give_its_gradient_s_direction);
 }
 
