@@ -33,7 +33,7 @@ done
 export DENSENET_ZOO_TEST_DEVICE=cuda
 cargo test --release --features cudnn --test main device::
 # What comes out must not know which thread was first.
-CPU_CARD_BACKWARDS=1 cargo test --release --features cudnn --test main -- device::folded device::half
+CPU_CARD_BACKWARDS=1 cargo test --release --features cudnn --test main -- device::inference::folded device::training::half
 
 # What the program says of cards that it cannot use.
 refuses() {

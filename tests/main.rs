@@ -8,7 +8,7 @@ mod conversions;
 mod convert;
 #[path = "cli/demo.rs"]
 mod demo;
-#[path = "model/device.rs"]
+#[path = "model/device/mod.rs"]
 mod device;
 #[path = "cli/device.rs"]
 mod devices;
