@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use candle_core::Device;
 use clap::Args;
 use densenet_registry::Silent;
 use densenet_zoo::data::labels::Labels;
+use densenet_zoo::device::DeviceChoice;
 use densenet_zoo::report::page::{Run, page};
 use densenet_zoo::report::{Measured, examples, table};
 use densenet_zoo::store::{Model, Store};
@@ -26,14 +28,18 @@ pub(super) struct Report {
     /// Overwrite the output.
     #[arg(long)]
     force: bool,
+    /// Where the few maps of what the network saw are computed: auto, cpu, cuda[:N] or metal[:N].
+    #[arg(long, default_value = "cpu")]
+    device: DeviceChoice,
 }
 
 impl Report {
     pub(super) fn run(self, store: &Store) -> Result<()> {
         output::may_write(&self.output, self.force)?;
+        let device = self.device.open()?;
         let results = Measured::open_all(&self.results)?;
         let rows = table::rows(&store.catalogue, &results);
-        let runs: Vec<Run> = results.into_iter().map(|measured| illustrated(store, measured)).collect();
+        let runs: Vec<Run> = results.into_iter().map(|measured| illustrated(store, measured, &device)).collect();
         files::write(&self.output, page(&self.title, &rows, &runs).as_bytes())?;
         let pictures: usize = runs.iter().flat_map(|run| &run.examples).map(|example| example.images.len()).sum();
         for run in &runs {
@@ -44,12 +50,12 @@ impl Report {
 }
 
 /// The run with class names and pictures, as far as model and images are still at hand. Nothing is fetched.
-fn illustrated(store: &Store, measured: Measured) -> Run {
+fn illustrated(store: &Store, measured: Measured, device: &Device) -> Run {
     let mut notes = Vec::new();
     let model = store.model_at_hand(&measured.run.model, &mut Silent).and_then(|model| same(&measured, model));
     let model = model.map_err(|error| notes.push(format!("without maps: {error}"))).ok();
     let labels = model.as_ref().map_or_else(|| numbered(&measured), |model| model.labels.clone());
-    let found = examples::examples(&measured, model.as_ref());
+    let found = examples::examples(&measured, model.as_ref(), device);
     let examples = found.map_err(|error| notes.push(format!("without images: {error}"))).unwrap_or_default();
     Run { measured, labels, examples, notes }
 }

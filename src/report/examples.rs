@@ -32,13 +32,13 @@ pub struct Example {
     pub maps: Option<(Rgb8, Rgb8)>,
 }
 
-/// The images of each of the commonest confusions of a run whose predictions were kept; `model` explains the first ones.
-pub fn examples(measured: &Measured, model: Option<&Model>) -> Result<Vec<Example>> {
+/// The images of each of the commonest confusions of a run whose predictions were kept; `model` explains the first ones, on `device`.
+pub fn examples(measured: &Measured, model: Option<&Model>, device: &Device) -> Result<Vec<Example>> {
     if measured.predictions.is_empty() {
         return Ok(Vec::new());
     }
     let dataset = Dataset::open(&measured.run.data, &LabelSet::Original)?;
-    let mut explainer = model.map(|model| Explainer::new(measured, model)).transpose()?;
+    let mut explainer = model.map(|model| Explainer::new(measured, model, device)).transpose()?;
     let mut examples = Vec::new();
     for (rank, &confusion) in measured.summary.confusions.iter().enumerate() {
         let is_one = |prediction: &&crate::metrics::Prediction| {
@@ -72,7 +72,7 @@ struct Explainer {
 }
 
 impl Explainer {
-    fn new(measured: &Measured, model: &Model) -> Result<Self> {
+    fn new(measured: &Measured, model: &Model, device: &Device) -> Result<Self> {
         // A result names its protocol; the model's own may be a described one of that name.
         let protocol = if model.protocol.name == measured.run.protocol {
             model.protocol.clone()
@@ -80,7 +80,7 @@ impl Explainer {
             Protocol::named(&measured.run.protocol)?
         };
         Ok(Self {
-            network: model.inference(&Device::Cpu, DType::F32)?,
+            network: model.inference(device, DType::F32)?,
             transform: Transform::new(&protocol, model.config.in_channels)?,
         })
     }

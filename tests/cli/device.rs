@@ -16,6 +16,7 @@ fn commands(model: &str) -> Vec<Vec<String>> {
         vec!["bench", model],
         vec!["bench", model, "--train"],
         vec!["train", "--preset", "digits"],
+        vec!["report", "results.json", "--output", "report.html"],
     ];
     commands.into_iter().map(|command| command.into_iter().map(str::to_owned).collect()).collect()
 }
